@@ -1,0 +1,43 @@
+"""Ridgeline: post-training you can see.
+
+``import ridgeline as rl`` imports nothing heavy; every name below is loaded at its first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ridgeline.stages.api import (
+        evaluate,
+        load_model,
+        resume,
+        run,
+        sample,
+        train_reward_model,
+        train_rl,
+        train_sft,
+    )
+
+__all__ = [
+    "evaluate",
+    "load_model",
+    "resume",
+    "run",
+    "sample",
+    "train_reward_model",
+    "train_rl",
+    "train_sft",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'ridgeline' has no attribute '{name}'")
+    import importlib
+
+    return getattr(importlib.import_module("ridgeline.stages.api"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

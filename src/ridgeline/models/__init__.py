@@ -1,0 +1,1 @@
+"""Load, save, heads, snapshots and the forward pass over rows."""

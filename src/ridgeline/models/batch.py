@@ -1,0 +1,112 @@
+"""Rows, units and micro-batches: the shapes in which tokens reach a model.
+
+A ``Row`` is one token sequence with the positions that are scored in it. A *unit* is a list of rows that
+must stay together (one sequence, a preference pair, a group); a micro-batch is a list of units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(slots=True)
+class Row:
+    """One sequence.
+
+    ids: ``[T]`` token ids.
+    targets: ``[N]`` strictly increasing positions in 1..T-1 whose token is scored (predicted from the one before).
+    prefix: number of leading tokens that all rows of the unit share (the prompt); 0 when nothing is shared.
+    fields: per scored token, ``[N]`` each, such as ``old_logp`` or ``advantage``.
+    values: per row, such as ``label``.
+    """
+
+    ids: IntArray
+    targets: IntArray
+    prefix: int = 0
+    fields: dict[str, FloatArray] = field(default_factory=dict)
+    values: dict[str, float] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+Unit = list[Row]
+
+
+def completion_row(prompt_ids: Sequence[int], completion_ids: Sequence[int]) -> Row:
+    """A row whose scored positions are the whole completion."""
+    ids = np.asarray([*prompt_ids, *completion_ids], dtype=np.int64)
+    return Row(ids, np.arange(len(prompt_ids), len(ids), dtype=np.int64), prefix=len(prompt_ids))
+
+
+@dataclass(slots=True)
+class MicroBatch:
+    """Rows of whole units with their per-token fields padded to ``[B, N]`` on the right."""
+
+    rows: list[Row]
+    unit_sizes: list[int]
+    mask_BN: torch.Tensor
+    device: torch.device
+
+    @classmethod
+    def of(cls, units: Sequence[Unit], device: torch.device | str = "cpu") -> MicroBatch:
+        rows = [row for unit in units for row in unit]
+        width = max((len(row.targets) for row in rows), default=0)
+        mask_BN = torch.zeros(len(rows), width, dtype=torch.bool)
+        for index, row in enumerate(rows):
+            mask_BN[index, : len(row.targets)] = True
+        device = torch.device(device)
+        return cls(rows, [len(unit) for unit in units], mask_BN.to(device), device)
+
+    def field(self, name: str) -> torch.Tensor:
+        """``[B, N]`` float32, zero where nothing is scored."""
+        padded_BN = np.zeros(tuple(self.mask_BN.shape), dtype=np.float32)
+        for index, row in enumerate(self.rows):
+            padded_BN[index, : len(row.targets)] = row.fields[name]
+        return torch.from_numpy(padded_BN).to(self.device)
+
+    def value(self, name: str) -> torch.Tensor:
+        """``[B]`` float32."""
+        values = [row.values[name] for row in self.rows]
+        return torch.tensor(values, dtype=torch.float32, device=self.device)
+
+    def target_ids(self) -> torch.Tensor:
+        """``[B, N]`` ids of the scored tokens, 0 where nothing is scored."""
+        ids_BN = np.zeros(tuple(self.mask_BN.shape), dtype=np.int64)
+        for index, row in enumerate(self.rows):
+            ids_BN[index, : len(row.targets)] = row.ids[row.targets]
+        return torch.from_numpy(ids_BN).to(self.device)
+
+
+def unit_tokens(unit: Unit) -> int:
+    """Tokens a unit costs when its shared prefix is encoded once."""
+    prefix = unit[0].prefix if len(unit) > 1 else 0
+    return prefix + sum(len(row) - prefix for row in unit)
+
+
+def split(units: Sequence[Unit], tokens: int) -> list[list[int]]:
+    """Indices of ``units`` cut into micro-batches of similar lengths, at most ``tokens`` padded tokens each.
+
+    Sorting by length keeps padding small. A unit that exceeds the budget gets a micro-batch of its own.
+    """
+    longest = [max(len(row) for row in unit) for unit in units]
+    order = sorted(range(len(units)), key=lambda index: (longest[index], index))
+    batches: list[list[int]] = []
+    rows = 0
+    for index in order:
+        size = len(units[index])
+        if batches and (rows + size) * longest[index] <= tokens:
+            batches[-1].append(index)
+            rows += size
+        else:
+            batches.append([index])
+            rows = size
+    return batches

@@ -1,0 +1,95 @@
+"""The forward pass over a micro-batch: hidden states, and log-probs of the scored tokens only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+from ridgeline.models.batch import MicroBatch
+from ridgeline.models.layout import Layout, lay_out
+from ridgeline.objectives.logprobs import entropy as entropy_of
+from ridgeline.objectives.logprobs import token_logprobs
+
+HEAD_CHUNK = 1024
+"""Scored positions whose logits exist at one time: [1024, 49152] float32 is 200 MB."""
+
+
+def hidden_states(backbone: nn.Module, layout: Layout) -> torch.Tensor:
+    """Last hidden states, flattened to ``[R * L, H]``, positions always explicit."""
+    arguments: dict[str, Any] = {"position_ids": layout.positions_RL}
+    if layout.allowed_RLL is not None:
+        dtype = next(backbone.parameters()).dtype
+        closed = torch.finfo(dtype).min
+        mask = torch.zeros(layout.allowed_RLL.shape, dtype=dtype, device=layout.ids_RL.device)
+        arguments["attention_mask"] = mask.masked_fill(~layout.allowed_RLL, closed)[:, None]
+    output = backbone(input_ids=layout.ids_RL, use_cache=False, **arguments)
+    return output.last_hidden_state.flatten(0, 1)
+
+
+def token_scores(
+    module: PreTrainedModel,
+    batch: MicroBatch,
+    *,
+    packed: bool,
+    temperature: float = 1.0,
+    entropy: bool = False,
+) -> dict[str, torch.Tensor]:
+    """Log-prob of every scored token.
+
+    Returns ``logp`` ``[B, N]`` (nats, 0 where nothing is scored) and, when asked for, ``entropy`` ``[B, N]``
+    (nats, without gradient). Logits are made for scored positions only, in chunks that are recomputed in the
+    backward pass.
+    """
+    layout = lay_out(batch, packed=packed)
+    flat_hidden = hidden_states(module.base_model, layout)
+    before = [layout.token_index[i][torch.from_numpy(row.targets) - 1] for i, row in enumerate(batch.rows)]
+    hidden_SH = flat_hidden[torch.cat(before)]
+    ids_S = batch.target_ids()[batch.mask_BN]
+    logps, entropies = [], []
+    for start in range(0, len(ids_S), HEAD_CHUNK):
+        part = hidden_SH[start : start + HEAD_CHUNK], ids_S[start : start + HEAD_CHUNK]
+        if torch.is_grad_enabled() and len(ids_S) > HEAD_CHUNK:
+            logp, spread = checkpoint(_head_scores, module, *part, temperature, entropy, use_reentrant=False)
+        else:
+            logp, spread = _head_scores(module, *part, temperature, entropy)
+        logps.append(logp)
+        entropies.append(spread)
+    scores = {"logp": _scatter(logps, batch)}
+    if entropy:
+        scores["entropy"] = _scatter(entropies, batch)
+    return scores
+
+
+def _head_scores(
+    module: PreTrainedModel, hidden_SH: torch.Tensor, ids_S: torch.Tensor, temperature: float, entropy: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    logits_SV = head_logits(module, hidden_SH).float()
+    logp_S = token_logprobs(logits_SV, ids_S, temperature)
+    if not entropy:
+        return logp_S, logp_S.detach()
+    with torch.no_grad():
+        return logp_S, entropy_of(logits_SV.detach() / temperature)
+
+
+def head_logits(module: PreTrainedModel, hidden_SH: torch.Tensor) -> torch.Tensor:
+    """``[S, H] -> [S, V]`` with the transformations that some families apply after the head."""
+    logits_SV: torch.Tensor = module.get_output_embeddings()(hidden_SH)
+    config = module.config
+    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:  # Gemma 2 and later
+        logits_SV = cap * torch.tanh(logits_SV / cap)
+    if (scale := getattr(config, "logit_scale", None)) is not None:  # Cohere
+        logits_SV = logits_SV * scale
+    if (divisor := getattr(config, "logits_scaling", None)) is not None:  # Granite
+        logits_SV = logits_SV / divisor
+    return logits_SV
+
+
+def _scatter(parts: list[torch.Tensor], batch: MicroBatch) -> torch.Tensor:
+    flat_S = torch.cat(parts) if parts else torch.zeros(0, device=batch.device)
+    return torch.zeros(batch.mask_BN.shape, dtype=flat_S.dtype, device=batch.device).masked_scatter(
+        batch.mask_BN, flat_S
+    )

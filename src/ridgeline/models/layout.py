@@ -1,0 +1,117 @@
+"""How the rows of a micro-batch are laid out for one forward pass.
+
+``padded``: a matrix row per sequence, padding on the right, plain causal attention.
+``packed``: units share matrix rows and nothing but the last gap is padding. Within a unit the common prefix
+(the prompt) stands once and every row's remainder sees the prefix and itself, so a group of G completions
+costs one prompt instead of G.
+
+Both give every token the same context and the same position, so they give the same results to rounding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ridgeline.models.batch import MicroBatch, Row, unit_tokens
+
+
+@dataclass(slots=True)
+class Layout:
+    """ids, positions ``[R, L]``; ``allowed`` ``[R, L, L]`` (None: causal); flat index of each row's tokens."""
+
+    ids_RL: torch.Tensor
+    positions_RL: torch.Tensor
+    allowed_RLL: torch.Tensor | None
+    token_index: list[torch.Tensor]
+    """Per row of the batch ``[T]``: where its token t stands in the flattened ``[R * L]``."""
+
+
+def lay_out(batch: MicroBatch, *, packed: bool) -> Layout:
+    """Place every row of ``batch``."""
+    return _packed(batch) if packed else _padded(batch)
+
+
+def _padded(batch: MicroBatch) -> Layout:
+    length = max(len(row) for row in batch.rows)
+    ids_RL = np.zeros((len(batch.rows), length), dtype=np.int64)
+    index = []
+    for number, row in enumerate(batch.rows):
+        ids_RL[number, : len(row)] = row.ids
+        index.append(torch.arange(len(row)) + number * length)
+    positions_RL = torch.arange(length).expand(len(batch.rows), length)
+    return _on_device(Layout(torch.from_numpy(ids_RL), positions_RL, None, index), batch.device)
+
+
+def _packed(batch: MicroBatch) -> Layout:
+    units = _units(batch)
+    bins = _bins([unit_tokens(unit) for unit in units])
+    length = max(sum(unit_tokens(units[number]) for number in bin_) for bin_ in bins)
+    ids_RL = np.zeros((len(bins), length), dtype=np.int64)
+    positions_RL = np.zeros((len(bins), length), dtype=np.int64)
+    # Token k is visible to a later token q of the same unit when both have the same branch, or k is in the
+    # shared prefix (branch 0). Units are numbered from 1, so padding (unit 0) sees only itself.
+    unit_RL = np.zeros((len(bins), length), dtype=np.int64)
+    branch_RL = np.zeros((len(bins), length), dtype=np.int64)
+    index: list[torch.Tensor] = [torch.empty(0)] * len(batch.rows)
+    first_row = np.cumsum([0, *batch.unit_sizes])
+    for line, members in enumerate(bins):
+        cursor = 0
+        for number in members:
+            prefix = units[number][0].prefix if len(units[number]) > 1 else 0
+            start = cursor
+            ids_RL[line, start : start + prefix] = units[number][0].ids[:prefix]
+            positions_RL[line, start : start + prefix] = np.arange(prefix)
+            cursor += prefix
+            for branch, row in enumerate(units[number], start=1):
+                rest = len(row) - prefix
+                span = slice(cursor, cursor + rest)
+                ids_RL[line, span] = row.ids[prefix:]
+                positions_RL[line, span] = np.arange(prefix, len(row))
+                branch_RL[line, span] = branch
+                where = np.concatenate([np.arange(start, start + prefix), np.arange(cursor, cursor + rest)])
+                index[first_row[number] + branch - 1] = torch.from_numpy(where + line * length)
+                cursor += rest
+            unit_RL[line, start:cursor] = number + 1
+    unit, branch = torch.from_numpy(unit_RL), torch.from_numpy(branch_RL)
+    same_unit = (unit[:, :, None] == unit[:, None, :]) & (unit[:, :, None] > 0)
+    visible = (branch[:, None, :] == 0) | (branch[:, :, None] == branch[:, None, :])
+    causal = torch.ones(length, length, dtype=torch.bool).tril()
+    allowed = (same_unit & visible & causal) | torch.eye(length, dtype=torch.bool)
+    layout = Layout(torch.from_numpy(ids_RL), torch.from_numpy(positions_RL), allowed, index)
+    return _on_device(layout, batch.device)
+
+
+def _units(batch: MicroBatch) -> list[list[Row]]:
+    units, start = [], 0
+    for size in batch.unit_sizes:
+        units.append(batch.rows[start : start + size])
+        start += size
+    return units
+
+
+def _bins(lengths: list[int]) -> list[list[int]]:
+    """First-fit decreasing into matrix rows as long as the longest unit."""
+    capacity = max(lengths)
+    bins: list[list[int]] = []
+    room: list[int] = []
+    for number in sorted(range(len(lengths)), key=lambda n: (-lengths[n], n)):
+        for target, free in enumerate(room):
+            if lengths[number] <= free:
+                bins[target].append(number)
+                room[target] -= lengths[number]
+                break
+        else:
+            bins.append([number])
+            room.append(capacity - lengths[number])
+    return bins
+
+
+def _on_device(layout: Layout, device: torch.device) -> Layout:
+    if device.type == "cpu":
+        return layout
+    allowed = None if layout.allowed_RLL is None else layout.allowed_RLL.to(device)
+    index = [each.to(device) for each in layout.token_index]
+    return Layout(layout.ids_RL.to(device), layout.positions_RL.to(device), allowed, index)

@@ -1,0 +1,176 @@
+"""Load and save causal language models in Hugging Face format."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GgufConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging
+
+from ridgeline.models.embedded import EMBEDDED_NAME, embedded_folder
+from ridgeline.schema.errors import UsageError, nearest
+
+
+@dataclass
+class LanguageModel:
+    """A causal language model and its tokenizer."""
+
+    module: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    source: str
+
+    def save(self, folder: str | Path) -> None:
+        """Write a folder that ``transformers`` reloads to identical logits."""
+        with quiet_transformers():
+            self.module.save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
+
+    def snapshot(self) -> LanguageModel:
+        """A frozen copy of the weights as they are now (not of the path they were loaded from)."""
+        module = copy.deepcopy(self.module).requires_grad_(False)
+        return LanguageModel(module, self.tokenizer, f"snapshot of {self.source}")
+
+
+def load_model(
+    name: str,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> LanguageModel:
+    """Load ``name``: the embedded model's name, a folder, a ``.gguf`` file or a hub id.
+
+    The module comes back in evaluation mode (dropout off, also while training) and without a padding index in
+    its embedding: with pad = eos that index would silently cut the gradient of the stop token.
+
+    Raises:
+        UsageError: nothing of that name can be loaded, or the folder has no tokenizer.
+    """
+    with quiet_transformers():
+        if name.lower().endswith(".gguf"):
+            module, tokenizer = load_gguf(Path(name))
+        else:
+            folder = str(embedded_folder()) if name.lower() == EMBEDDED_NAME else name
+            module, tokenizer = _load_folder(folder, name, dtype)
+    module = module.to(device=torch.device(device), dtype=dtype).eval()
+    for part in module.modules():
+        if isinstance(part, nn.Embedding):
+            part.padding_idx = None
+    return LanguageModel(module, tokenizer, name)
+
+
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """Only the tokenizer of ``name`` (the same names as ``load_model``)."""
+    with quiet_transformers():
+        if name.lower().endswith(".gguf"):
+            path = _existing_gguf(Path(name))
+            return AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+        folder = str(embedded_folder()) if name.lower() == EMBEDDED_NAME else name
+        _check_exists(folder)
+        return _load_tokenizer(folder, name)
+
+
+def load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A GGUF file as float32 model and tokenizer, free of any trace of quantisation in its config."""
+    path = _existing_gguf(path)
+    with quiet_transformers():
+        folder, file = str(path.parent), path.name
+        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
+        packed = AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=file, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+        )
+        config = copy.deepcopy(packed.config)
+        if getattr(config, "quantization_config", None) is not None:
+            del config.quantization_config
+        module = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        module.load_state_dict(packed.state_dict())
+        module.tie_weights()
+        module.generation_config = packed.generation_config
+    return module, tokenizer
+
+
+def _existing_gguf(path: Path) -> Path:
+    if not path.is_file():
+        raise UsageError(f"there is no model file {path}; check the path.")
+    return path
+
+
+def _load_folder(folder: str, name: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    _check_exists(folder)
+    tokenizer = _load_tokenizer(folder, name)
+    try:
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype), tokenizer
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot load the model '{name}': {_first_line(error)}") from error
+
+
+def _load_tokenizer(folder: str, name: str) -> PreTrainedTokenizerBase:
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if Path(folder).is_dir():
+            raise UsageError(
+                f"the model folder {folder} has no tokenizer; save one into it with tokenizer.save_pretrained."
+            ) from error
+        raise UsageError(f"cannot load the tokenizer of '{name}': {_first_line(error)}") from error
+
+
+def _check_exists(folder: str) -> None:
+    """A path that is not there is answered here; anything else may be a hub id."""
+    path = Path(folder)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise UsageError(f"{folder} is not a model folder: it has no config.json.")
+        return
+    looks_like_path = folder.startswith((".", "/", "~")) or folder.count("/") > 1 or os.sep != "/"
+    if looks_like_path:
+        raise UsageError(f"there is no model folder {folder}; check the path.")
+    if "/" not in folder:
+        raise UsageError(f"unknown model '{folder}'; {nearest(folder, [EMBEDDED_NAME])}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def model_config(name: str) -> Any:
+    """The configuration of ``name`` without its weights, for estimates."""
+    with quiet_transformers():
+        if name.lower().endswith(".gguf"):
+            path = _existing_gguf(Path(name))
+            return AutoConfig.from_pretrained(str(path.parent), gguf_file=path.name)
+        folder = str(embedded_folder()) if name.lower() == EMBEDDED_NAME else name
+        _check_exists(folder)
+        try:
+            return AutoConfig.from_pretrained(folder)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"cannot load the model '{name}': {_first_line(error)}") from error
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silence progress bars and advice for one load; the process's own settings come back afterwards."""
+    verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,69 @@
+"""The strict base of every configuration model, and pydantic's complaints turned into our sentences."""
+
+from __future__ import annotations
+
+import types
+import typing
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ridgeline.schema.errors import UsageError, nearest
+
+
+class Config(BaseModel):
+    """Immutable; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+C = TypeVar("C", bound=Config)
+
+
+def validate(model: type[C], values: dict[str, Any], where: str) -> C:
+    """``model(**values)``; on failure one ``UsageError`` that names the key, the value and the mend.
+
+    ``where`` is how the user would call this part of the recipe, such as ``stage 'policy'``.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(_sentence(model, error, where)) from None
+
+
+def _sentence(model: type[Config], error: ValidationError, where: str) -> str:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        return f"{where}: unknown key '{key}'; {nearest(path[-1], _fields_at(model, path[:-1]))}"
+    if first["type"] == "missing":
+        return f"{where}: '{key}' is missing; add {path[-1]} = ..."
+    if first["type"] == "value_error":
+        return f"{where}: {key + ': ' if key else ''}{first['ctx']['error']}"
+    if first["type"] == "literal_error" and isinstance(first["input"], str):
+        choices = [choice.strip(" '") for choice in first["ctx"]["expected"].replace(" or ", ",").split(",")]
+        return f"{where}: {key} = {first['input']!r} is not valid; {nearest(first['input'], choices)}"
+    message = first["msg"][0].lower() + first["msg"][1:]
+    return f"{where}: {key} = {first['input']!r}: {message}"
+
+
+def _fields_at(model: type[Config], path: list[str]) -> list[str]:
+    for part in path:
+        field = model.model_fields.get(part)
+        inner = _config_in(field.annotation) if field else None
+        if inner is not None:
+            model = inner
+    return list(model.model_fields)
+
+
+def _config_in(annotation: Any) -> type[Config] | None:
+    """The Config class inside an annotation such as ``Critic | None`` or ``list[RewardSpec | str]``."""
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return annotation
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is not None:
+        for part in typing.get_args(annotation):
+            found = _config_in(part)
+            if found is not None:
+                return found
+    return None

@@ -1,0 +1,72 @@
+"""What moves between stages: messages, samples and preferences."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Role = Literal["system", "user", "assistant"]
+StopReason = Literal["stop", "length"]
+"""``stop``: the model emitted a stop token. ``length``: it was cut at the limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(slots=True)
+class Sample:
+    """One completion as it was sampled: the record of truth, never re-tokenised.
+
+    ``logprobs`` are nats per completion token under exactly the distribution the token was drawn from
+    (tempered and truncated). ``generated`` says per completion token whether the policy wrote it (True) or
+    an environment did. ``rewards`` holds the named components; None means "not applicable" or failed.
+    """
+
+    prompt_id: str
+    index: int
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    logprobs: list[float]
+    generated: list[bool]
+    stop_reason: StopReason
+    text: str
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    weight_version: int = 0
+    row: dict[str, Any] = field(default_factory=dict)
+    rewards: dict[str, float | None] = field(default_factory=dict)
+
+    @property
+    def truncated(self) -> bool:
+        return self.stop_reason == "length"
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Two completions of one prompt and which one was preferred.
+
+    ``first_shown`` is the completion the annotator saw first ("chosen" or "rejected"), so that position bias
+    can be measured; ``scores`` holds whatever the annotator saw or knew about each side.
+    """
+
+    prompt: list[Message]
+    chosen: str
+    rejected: str
+    annotator: str
+    first_shown: Literal["chosen", "rejected"] = "chosen"
+    prompt_id: str = ""
+    scores: dict[str, float] = field(default_factory=dict)
+    chosen_stopped: bool = True
+    rejected_stopped: bool = True
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)

@@ -1,0 +1,32 @@
+"""Options of preference collection."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from ridgeline.schema.config import Config
+from ridgeline.schema.stages.common import Sampling, StageConfig
+
+
+class SimulatedAnnotator(Config):
+    """Bradley-Terry noise over a known gold reward: P(a preferred to b) = sigmoid((gold a - gold b) / temperature)."""
+
+    gold: str
+    """The reward (built-in name or ``module:function``) that plays the annotator's true taste."""
+    temperature: float = Field(0.3, gt=0)
+    shuffle_labels: bool = False
+    """Negative control: replace every label by a coin flip."""
+
+
+class CollectStage(StageConfig):
+    """Sample completions, pair them within a prompt, and have an annotator say which is better."""
+
+    type: Literal["collect"] = "collect"
+    prompts: str
+    samples_per_prompt: int = Field(6, ge=2)
+    pairs: int = Field(1000, ge=1)
+    """Drawn at random from all pairs within a prompt, without repetition."""
+    annotator: SimulatedAnnotator
+    sampling: Sampling = Sampling()

@@ -1,0 +1,70 @@
+"""Options that several stages share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from ridgeline.schema.config import Config
+
+
+class StageConfig(Config):
+    """Every stage has a name, by which later stages refer to what it made."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    model: str = "base"
+    """``base`` (the recipe's model) or the name of an earlier stage that makes a model."""
+
+
+class Optimiser(Config):
+    """AdamW on float32 master weights."""
+
+    learning_rate: float = Field(2e-5, ge=0)
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """After the warm-up: stay, or decay to 0 at the last step."""
+    warmup: int = Field(3, ge=0)
+    """Steps of linear warm-up from learning_rate / (warmup + 1)."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled; applied to matrices only, never to norms and biases."""
+    max_gradient_norm: float = Field(1.0, gt=0)
+
+
+class Sampling(Config):
+    """The distribution that completions are drawn from."""
+
+    max_new_tokens: int = Field(128, ge=1)
+    temperature: float = Field(1.0, ge=0)
+    """0 is greedy decoding."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)
+    """0 keeps the whole vocabulary."""
+
+
+class RewardSpec(Config):
+    """One component of the reward.
+
+    ``function`` is the name of an earlier ``reward_model`` stage, a built-in reward, or
+    ``package.module:function`` / ``path/to/file.py:function``.
+    """
+
+    function: str
+    weight: float = 1.0
+    timeout: float = Field(30.0, gt=0)
+    """Seconds a batch may take in the worker process before it is killed and counted as None."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: object) -> object:
+        return {"function": value} if isinstance(value, str) else value
+
+
+class Work(Config):
+    """How a step is cut into pieces; changes speed and memory, never a result beyond rounding."""
+
+    tokens_per_microbatch: int = Field(2048, ge=1)
+    """A unit (sequence, pair, group) is never split, so one unit may exceed it."""
+    layout: Literal["auto", "padded", "packed"] = "auto"
+    """``packed`` encodes a shared prompt once and pads nothing; ``auto`` uses it where the model allows."""

@@ -1,0 +1,30 @@
+"""Options of evaluation."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from ridgeline.schema.stages.common import RewardSpec, Sampling, StageConfig
+
+
+class EvaluateStage(StageConfig):
+    """Sample several models on the same held-out prompts and compare them with intervals."""
+
+    type: Literal["evaluate"] = "evaluate"
+    models: list[str] = Field(min_length=1)
+    """``base`` and names of earlier stages; the first is the baseline of the win rate."""
+    reference: str | None = None
+    """The model KL is measured to; None: the first of ``models``."""
+    prompts: str
+    samples_per_prompt: int = Field(4, ge=1)
+    rewards: list[RewardSpec] = Field(min_length=1)
+    """The first one decides wins."""
+    sampling: Sampling = Sampling()
+
+    @model_validator(mode="after")
+    def _distinct(self) -> EvaluateStage:
+        if len(set(self.models)) != len(self.models):
+            raise ValueError("models names one model twice")
+        return self

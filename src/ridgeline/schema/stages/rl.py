@@ -1,0 +1,92 @@
+"""Options of policy optimisation."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from ridgeline.schema.config import Config
+from ridgeline.schema.stages.common import Optimiser, RewardSpec, Sampling, StageConfig, Work
+
+
+class Kl(Config):
+    """The leash to the reference policy (the stage's starting model)."""
+
+    coefficient: float = Field(0.0, ge=0)
+    """Nats cost this much reward. 0 loads no reference."""
+    estimator: Literal["k1", "k2", "k3"] = "k3"
+    placement: Literal["loss", "reward"] = "loss"
+    target: float | None = Field(None, gt=0)
+    """Nats per completion: adapt the coefficient toward this KL (Ziegler et al. 2019)."""
+
+    @model_validator(mode="after")
+    def _no_k1_in_loss(self) -> Kl:
+        if self.estimator == "k1" and self.placement == "loss" and self.coefficient > 0:
+            raise ValueError(
+                "k1 placed in the loss regularises nothing (its expected gradient is zero); "
+                'use placement = "reward", or estimator = "k2" or "k3"'
+            )
+        if self.target is not None and self.coefficient == 0:
+            raise ValueError("an adaptive coefficient needs a start above 0; set coefficient = 0.05")
+        return self
+
+
+class Critic(Config):
+    """A value function, for objectives whose advantage is ``gae``."""
+
+    initialise_from: str = "policy"
+    """``policy`` (the stage's starting model with a zero head) or the name of a ``reward_model`` stage."""
+    warmup: int = Field(0, ge=0)
+    """First rollouts that train the critic only."""
+    optimiser: Optimiser = Optimiser(learning_rate=1e-4, betas=(0.9, 0.95))
+
+
+class RlStage(StageConfig):
+    """Sample, score, and move the policy toward what scored better than expected, under a KL leash."""
+
+    type: Literal["rl"] = "rl"
+    prompts: str
+    heldout: str | None = None
+    """Prompts for evaluation; without them the stage reports training batches only."""
+    reward: list[RewardSpec] = Field(min_length=1)
+    monitor: list[RewardSpec] = []
+    """Rewards that are logged and never trained on, such as the gold reward."""
+    objective: str | dict[str, Any] = "grpo"
+    """A preset (reinforce, rloo, ppo, grpo, dr_grpo, dapo) or a table: ``preset`` plus changed axes."""
+    kl: Kl | None = None
+    """None: what the objective's preset says."""
+    critic: Critic = Critic()
+    prompts_per_step: int = Field(16, ge=1)
+    samples_per_prompt: int = Field(4, ge=1)
+    steps: int = Field(20, ge=1)
+    """Rollouts; each is followed by updates_per_rollout optimizer steps."""
+    updates_per_rollout: int = Field(1, ge=1)
+    """Optimizer steps on one rollout: the batch is cut by prompt into this many parts, each used once."""
+    epochs_per_rollout: int = Field(1, ge=1)
+    """Passes over one rollout."""
+    truncation: Literal["score", "penalty"] = "score"
+    """Completions cut at the limit: scored like the others, or given truncation_reward instead."""
+    truncation_reward: float = -1.0
+    whiten_rewards: bool = False
+    """Scale the combined reward of a rollout to unit variance, keeping its mean (PPO's classic trick)."""
+    sampling: Sampling = Sampling()
+    optimiser: Optimiser = Optimiser(betas=(0.9, 0.95))
+    work: Work = Work()
+    evaluate_every: int = Field(0, ge=0)
+    """Rollouts between held-out evaluations; 0: only before and after."""
+    evaluation_samples: int = Field(4, ge=1)
+    checkpoint_every: int = Field(10, ge=1)
+
+    @model_validator(mode="after")
+    def _full_distribution(self) -> RlStage:
+        if self.sampling.temperature == 0:
+            raise ValueError("sampling.temperature = 0 explores nothing, so every group is equal; use 1.0")
+        if self.sampling.top_p < 1 or self.sampling.top_k > 0:
+            raise ValueError(
+                "rl compares log-probs over the whole vocabulary; remove sampling.top_p and sampling.top_k "
+                "(a truncated sampler biases the importance ratio by the mass it kept)"
+            )
+        if self.updates_per_rollout > self.prompts_per_step:
+            raise ValueError("updates_per_rollout cannot exceed prompts_per_step: a group is never split")
+        return self

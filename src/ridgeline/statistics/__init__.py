@@ -1,0 +1,1 @@
+"""Numbers that can be trusted: intervals, paired tests, agreement, Bradley-Terry fits. No torch."""

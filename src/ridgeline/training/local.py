@@ -1,0 +1,153 @@
+"""The engine of one process: all roles in this process's memory, the sampler shares the policy's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ridgeline.models.batch import MicroBatch, Unit, split
+from ridgeline.rollout.plain import PlainSampler
+from ridgeline.rollout.request import PromptRequest
+from ridgeline.schema.records import Sample
+from ridgeline.schema.run_folder import Metrics
+from ridgeline.schema.stages.common import Optimiser, Sampling
+from ridgeline.training.engine import Forward, RowScores
+from ridgeline.training.objective import Objective, Terms
+from ridgeline.training.optimiser import MasterAdamW
+
+
+@dataclass
+class Role:
+    """A module, how it is run, and (when it learns) its optimiser."""
+
+    module: nn.Module
+    forward: Forward
+    packed: bool
+    tokens_per_microbatch: int
+    optimiser: MasterAdamW | None = None
+    sampler: PlainSampler | None = None
+    version: int = 0
+
+
+class LocalEngine:
+    """Implements ``training.engine.Engine`` on one device."""
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.roles: dict[str, Role] = {}
+
+    def add(
+        self,
+        name: str,
+        module: nn.Module,
+        forward: Forward,
+        *,
+        packed: bool = False,
+        tokens_per_microbatch: int = 2048,
+        optimiser: Optimiser | None = None,
+        sampler: PlainSampler | None = None,
+    ) -> None:
+        """Register a role; with ``optimiser`` it learns, otherwise its weights are frozen here."""
+        if optimiser is None:
+            module.requires_grad_(False)
+        learner = MasterAdamW(module, optimiser) if optimiser is not None else None
+        self.roles[name] = Role(module, forward, packed, tokens_per_microbatch, learner, sampler)
+
+    def remove(self, name: str) -> None:
+        """Free a role's memory."""
+        del self.roles[name]
+
+    def sample(
+        self, role: str, requests: Sequence[PromptRequest], sampling: Sampling, *, seed: int, step: int
+    ) -> list[Sample]:
+        sampler = self.roles[role].sampler
+        if sampler is None:
+            raise ValueError(f"role '{role}' has no sampler")
+        return sampler(requests, sampling, seed=seed, step=step)
+
+    @torch.no_grad()
+    def score(self, role: str, units: Sequence[Unit], forward: Forward | None = None) -> list[RowScores]:
+        own = self.roles[role]
+        run = forward or own.forward
+        results: list[list[RowScores]] = [[] for _ in units]
+        # Without a backward pass nothing is kept per layer, so twice the tokens fit into the same memory.
+        for indices in split(units, 2 * own.tokens_per_microbatch):
+            batch = MicroBatch.of([units[index] for index in indices], self.device)
+            outputs = {name: value.float().cpu().numpy() for name, value in run(own.module, batch, own.packed).items()}
+            owners = [index for index in indices for _ in units[index]]
+            for line, (index, row) in enumerate(zip(owners, batch.rows, strict=True)):
+                width = batch.mask_BN.shape[1]
+                results[index].append(
+                    {
+                        name: value[line, : len(row.targets)]
+                        if value.ndim == 2 and value.shape[1] == width and name != "features"
+                        else value[line]
+                        for name, value in outputs.items()
+                    }
+                )
+        return [scores for unit in results for scores in unit]
+
+    def forward_backward(self, role: str, units: Sequence[Unit], objective: Objective) -> Metrics:
+        own = self.roles[role]
+        if own.optimiser is None:
+            raise ValueError(f"role '{role}' does not learn")
+        counts = objective.counts(units)
+        metrics: Metrics = {}
+        for indices in split(units, own.tokens_per_microbatch):
+            batch = MicroBatch.of([units[index] for index in indices], self.device)
+            terms = objective.terms(own.forward(own.module, batch, own.packed), batch)
+            loss = torch.stack([value / counts[name] for name, value in terms.sums.items() if counts[name]]).sum()
+            if loss.requires_grad:
+                loss.backward()  # type: ignore[no-untyped-call]
+                own.optimiser.accumulate()
+            _merge(metrics, terms, counts)
+        return metrics
+
+    def step(self, role: str, rate: float) -> float:
+        optimiser = self.roles[role].optimiser
+        if optimiser is None:
+            raise ValueError(f"role '{role}' does not learn")
+        norm = optimiser.gradient_norm()
+        if norm == norm and norm != float("inf"):
+            optimiser.step(rate, norm)
+        return norm
+
+    def publish(self, role: str) -> int:
+        own = self.roles[role]
+        own.version += 1
+        if own.sampler is not None:
+            own.sampler.weight_version = own.version
+        return own.version
+
+    def save(self, folder: Path) -> None:
+        for name, role in self.roles.items():
+            if role.optimiser is not None:
+                role.optimiser.save(folder / f"{name}.safetensors")
+
+    def load(self, folder: Path) -> None:
+        for name, role in self.roles.items():
+            if role.optimiser is not None:
+                role.optimiser.load(folder / f"{name}.safetensors")
+
+    def versions(self) -> dict[str, int]:
+        return {name: role.version for name, role in self.roles.items()}
+
+    def set_versions(self, versions: dict[str, int]) -> None:
+        for name, version in versions.items():
+            role = self.roles[name]
+            role.version = version
+            if role.sampler is not None:
+                role.sampler.weight_version = version
+
+
+def _merge(metrics: Metrics, terms: Terms, counts: dict[str, float]) -> None:
+    for name, value in terms.sums.items():
+        before = metrics.get(f"loss/{name}", (0.0, 0.0))[0]
+        metrics[f"loss/{name}"] = (before + float(value.detach()), counts[name])
+    for name, (total, count) in terms.metrics.items():
+        before_sum, before_count = metrics.get(name, (0.0, 0.0))
+        metrics[name] = (before_sum + float(total), before_count + float(count))
