@@ -301,3 +301,14 @@ def test_value_loss_by_hand() -> None:
     assert value_loss(values, old, returns, clip=0.5).tolist() == [3.125, 8.0]
     with pytest.raises(ValueError, match="clip = 0"):
         value_loss(values, old, returns, clip=0.0)
+
+
+def test_an_unbounded_ratio_is_plain_importance_sampling() -> None:
+    objective = replace(FREE["grpo"], bounding="none", clip_low=None, clip_high=None)
+    logp = torch.log(torch.tensor([[5.0, 0.2]], dtype=torch.float64)).requires_grad_()
+    terms = policy_loss(logp, torch.zeros_like(logp), torch.tensor([2.0]), torch.ones(1, 2), objective)
+    (grad,) = torch.autograd.grad(terms.loss_BT.sum(), logp)
+    assert terms.loss_BT[0].tolist() == pytest.approx([-10.0, -0.4])
+    assert grad[0].tolist() == pytest.approx([-10.0, -0.4])
+    assert not terms.outside_BT.any()
+    assert not terms.ratio_BT.requires_grad

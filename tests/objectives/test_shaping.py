@@ -27,7 +27,7 @@ def test_both_forms_pay_the_same_in_total() -> None:
 
 def test_rewards_are_constants_and_a_missing_score_stays_missing() -> None:
     kl = torch.zeros(1, 2, requires_grad=True)
-    missing = torch.tensor([math.nan])
+    missing = torch.tensor([math.nan], requires_grad=True)
     assert not sequence_rewards(missing, kl, torch.ones(1, 2), 0.1).requires_grad
     assert not token_rewards(missing, kl, torch.ones(1, 2), 0.1).requires_grad
     assert sequence_rewards(missing, kl, torch.ones(1, 2), 0.1).isnan().all()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +23,11 @@ class Row:
     """One sequence.
 
     ids: ``[T]`` token ids.
-    targets: ``[N]`` strictly increasing positions in 1..T-1 whose token is scored (predicted from the one before).
+    targets: ``[N]`` strictly increasing positions in 1..T-1 whose token is scored.
     prefix: number of leading tokens that all rows of the unit share (the prompt); 0 when nothing is shared.
     fields: per scored token, ``[N]`` each, such as ``old_logp`` or ``advantage``.
     values: per row, such as ``label``.
+    features: ``[F]`` of a frozen backbone, when only a head on them learns.
     """
 
     ids: IntArray
@@ -33,6 +35,7 @@ class Row:
     prefix: int = 0
     fields: dict[str, FloatArray] = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=dict)
+    features: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -78,6 +81,11 @@ class MicroBatch:
         values = [row.values[name] for row in self.rows]
         return torch.tensor(values, dtype=torch.float32, device=self.device)
 
+    def features(self) -> torch.Tensor:
+        """``[B, F]`` float32."""
+        stacked = np.stack([row.features for row in self.rows if row.features is not None])
+        return torch.from_numpy(stacked).to(self.device)
+
     def target_ids(self) -> torch.Tensor:
         """``[B, N]`` ids of the scored tokens, 0 where nothing is scored."""
         ids_BN = np.zeros(tuple(self.mask_BN.shape), dtype=np.int64)
@@ -110,3 +118,37 @@ def split(units: Sequence[Unit], tokens: int) -> list[list[int]]:
             batches.append([index])
             rows = size
     return batches
+
+
+def pack_units(units: Sequence[Unit]) -> list[list[dict[str, Any]]]:
+    """Units as plain containers of tensors, for ``torch.save``."""
+    return [
+        [
+            {
+                "ids": torch.from_numpy(row.ids),
+                "targets": torch.from_numpy(row.targets),
+                "prefix": row.prefix,
+                "fields": {name: torch.from_numpy(values) for name, values in row.fields.items()},
+                "values": dict(row.values),
+            }
+            for row in unit
+        ]
+        for unit in units
+    ]
+
+
+def unpack_units(packed: Sequence[Sequence[dict[str, Any]]]) -> list[Unit]:
+    """The inverse of ``pack_units``."""
+    return [
+        [
+            Row(
+                ids=row["ids"].numpy(),
+                targets=row["targets"].numpy(),
+                prefix=row["prefix"],
+                fields={name: values.numpy() for name, values in row["fields"].items()},
+                values=dict(row["values"]),
+            )
+            for row in unit
+        ]
+        for unit in packed
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -62,6 +63,18 @@ def token_scores(
     if entropy:
         scores["entropy"] = _scatter(entropies, batch)
     return scores
+
+
+@dataclass(frozen=True)
+class PolicyForward:
+    """``token_scores`` as an engine role runs it."""
+
+    temperature: float = 1.0
+    entropy: bool = False
+
+    def __call__(self, module: nn.Module, batch: MicroBatch, packed: bool) -> dict[str, torch.Tensor]:
+        assert isinstance(module, PreTrainedModel)
+        return token_scores(module, batch, packed=packed, temperature=self.temperature, entropy=self.entropy)
 
 
 def _head_scores(

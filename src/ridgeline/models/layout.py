@@ -20,7 +20,7 @@ from ridgeline.models.batch import MicroBatch, Row, unit_tokens
 
 @dataclass(slots=True)
 class Layout:
-    """ids, positions ``[R, L]``; ``allowed`` ``[R, L, L]`` (None: causal); flat index of each row's tokens."""
+    """Ids and positions ``[R, L]``, and ``allowed`` ``[R, L, L]`` (None: causal)."""
 
     ids_RL: torch.Tensor
     positions_RL: torch.Tensor

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,7 +89,8 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 def load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A GGUF file as float32 model and tokenizer, free of any trace of quantisation in its config."""
     path = _existing_gguf(path)
-    with quiet_transformers():
+    # The conversion draws its own progress bar, whatever transformers is told.
+    with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
         folder, file = str(path.parent), path.name
         tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
         packed = AutoModelForCausalLM.from_pretrained(
@@ -109,7 +112,9 @@ def _existing_gguf(path: Path) -> Path:
     return path
 
 
-def _load_folder(folder: str, name: str, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _load_folder(
+    folder: str, name: str, dtype: torch.dtype
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     _check_exists(folder)
     tokenizer = _load_tokenizer(folder, name)
     try:
@@ -124,7 +129,7 @@ def _load_tokenizer(folder: str, name: str) -> PreTrainedTokenizerBase:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if Path(folder).is_dir():
             raise UsageError(
-                f"the model folder {folder} has no tokenizer; save one into it with tokenizer.save_pretrained."
+                f"the model folder {folder} has no tokenizer; save one into it (tokenizer.save_pretrained)."
             ) from error
         raise UsageError(f"cannot load the tokenizer of '{name}': {_first_line(error)}") from error
 

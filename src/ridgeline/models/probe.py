@@ -13,15 +13,18 @@ from ridgeline.models.forward import token_scores
 def supports_packing(module: PreTrainedModel, longest: int = 0) -> bool:
     """Whether packed and padded layouts agree on this model.
 
-    Some architectures ignore a four-dimensional mask (state-space layers), and a sliding window is not part of
-    ours, so rows longer than the window are padded.
+    Some architectures ignore a four-dimensional mask (state-space layers), and a sliding window is not part
+    of ours, so rows longer than the window are padded.
     """
     window = getattr(module.config, "sliding_window", None)
     if window is not None and longest > window:
         return False
     vocabulary = int(module.config.vocab_size)
     ids = (np.arange(12) * 7 + 3) % vocabulary
-    unit = [completion_row(ids[:4].tolist(), ids[4:9].tolist()), completion_row(ids[:4].tolist(), ids[6:12].tolist())]
+    unit = [
+        completion_row(ids[:4].tolist(), ids[4:9].tolist()),
+        completion_row(ids[:4].tolist(), ids[6:12].tolist()),
+    ]
     batch = MicroBatch.of([unit, [unit[1]]], module.device)
     with torch.no_grad():
         try:

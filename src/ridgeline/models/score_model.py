@@ -30,8 +30,8 @@ _HEAD_CONFIG = "score_head.json"
 class ScoreHead(nn.Module):
     """Standardise, then one linear unit; float32 whatever the backbone's format.
 
-    ``scale`` and ``shift`` standardise the features; ``offset`` and ``spread`` the score (so that a reward has
-    mean 0 and deviation 1 on the samples it was fitted on). All four are constants, not parameters.
+    ``scale`` and ``shift`` standardise the features; ``offset`` and ``spread`` the score (so that a reward
+    has mean 0 and deviation 1 on the samples it was fitted on). All four are constants, not parameters.
     """
 
     def __init__(self, features: int) -> None:
@@ -57,7 +57,7 @@ class ScoreHead(nn.Module):
         self.scale.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
 
     def standardise_scores(self, scores: torch.Tensor) -> None:
-        """Fit ``offset`` and ``spread`` so that ``scores`` ``[n]`` (as given now) get mean 0 and deviation 1."""
+        """Fit ``offset`` and ``spread`` so that ``scores`` ``[n]``, as given now, get mean 0 and deviation 1."""
         deviation = scores.std() if len(scores) > 1 else torch.ones(())
         self.offset.add_(self.spread * scores.mean())
         self.spread.mul_(deviation.clamp_min(1e-6))
@@ -119,8 +119,34 @@ class ScoreModel(nn.Module):
         with quiet_transformers():
             self.backbone.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
-        save_file({name: value.contiguous() for name, value in self.head.state_dict().items()}, folder / _HEAD_FILE)
+        save_file(
+            {name: value.contiguous() for name, value in self.head.state_dict().items()}, folder / _HEAD_FILE
+        )
         (folder / _HEAD_CONFIG).write_text(json.dumps({"pooling": self.pooling}) + "\n")
+
+
+def feature_forward(module: nn.Module, batch: MicroBatch, packed: bool) -> dict[str, torch.Tensor]:
+    """Engine forward: ``features`` ``[B, F]`` of the finished completions."""
+    assert isinstance(module, ScoreModel)
+    return {"features": module.final_features(batch, packed=packed)}
+
+
+def score_forward(module: nn.Module, batch: MicroBatch, packed: bool) -> dict[str, torch.Tensor]:
+    """Engine forward: ``score`` ``[B]`` of the finished completions."""
+    assert isinstance(module, ScoreModel)
+    return {"score": module.scores(batch, packed=packed)}
+
+
+def value_forward(module: nn.Module, batch: MicroBatch, packed: bool) -> dict[str, torch.Tensor]:
+    """Engine forward: ``values`` ``[B, N]`` before every scored token."""
+    assert isinstance(module, ScoreModel)
+    return {"values": module.values(batch, packed=packed)}
+
+
+def head_forward(module: nn.Module, batch: MicroBatch, packed: bool) -> dict[str, torch.Tensor]:
+    """Engine forward of a head alone, on the rows' cached features: ``score`` ``[B]``."""
+    assert isinstance(module, ScoreHead)
+    return {"score": module(batch.features())}
 
 
 def score_model_from(language_model: LanguageModel, *, layer: int | None, pooling: Pooling) -> ScoreModel:
@@ -159,7 +185,9 @@ def load_score_model(
     """
     folder = Path(folder)
     if not (folder / _HEAD_FILE).is_file():
-        raise UsageError(f"{folder} holds no reward model (no {_HEAD_FILE}); name the output of a reward_model stage.")
+        raise UsageError(
+            f"{folder} holds no reward model (no {_HEAD_FILE}); name the output of a reward_model stage."
+        )
     with quiet_transformers():
         backbone = AutoModel.from_pretrained(folder, dtype=dtype)
     for part in backbone.modules():

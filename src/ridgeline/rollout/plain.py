@@ -22,8 +22,8 @@ from ridgeline.schema.stages.common import Sampling
 class PlainSampler:
     """Prefills every prompt once for all of its samples and drops finished rows.
 
-    ``rows`` bounds the completions that are decoded at one time; it changes speed and memory, and results only
-    by the rounding of matrix products of another shape.
+    ``rows`` bounds the completions that are decoded at one time; it changes speed and memory, and results
+    only by the rounding of matrix products of another shape.
     """
 
     module: PreTrainedModel
@@ -105,7 +105,11 @@ class PlainSampler:
         positions = (visible.cumsum(-1) - 1).clamp_min(0)
         cache = DynamicCache(config=self.module.config)
         hidden = self.module.base_model(
-            input_ids=ids, attention_mask=visible, position_ids=positions, past_key_values=cache, use_cache=True
+            input_ids=ids,
+            attention_mask=visible,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
         ).last_hidden_state[:, -1]
         owner = torch.tensor(owners, device=self.module.device)
         cache.batch_select_indices(owner)

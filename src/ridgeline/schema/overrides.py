@@ -28,7 +28,9 @@ def apply_overrides(values: dict[str, Any], overrides: list[str]) -> dict[str, A
         if len(path) > 1:
             if path[0] not in stages:
                 names = [str(name) for name in stages]
-                raise UsageError(f"--set {override}: no stage is named '{path[0]}'; {nearest(path[0], names)}")
+                raise UsageError(
+                    f"--set {override}: no stage is named '{path[0]}'; {nearest(path[0], names)}"
+                )
             target = stages[path[0]]
             path = path[1:]
         for part in path[:-1]:

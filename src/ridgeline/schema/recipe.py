@@ -26,7 +26,7 @@ class Recipe(Config):
     seed: int = Field(1, ge=0)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Working weights; masters are float32 always. ``auto``: bfloat16 where the processor multiplies it fast."""
+    """Working weights (masters are always float32). ``auto``: bfloat16 where the processor is fast at it."""
     chat_template: str | None = None
     """``chatml`` or a path to a Jinja file; None: the tokenizer's own."""
     stage: list[Stage] = Field(min_length=1)
@@ -98,10 +98,19 @@ def _check_references(recipe: Recipe) -> None:
                 _must_be(name, models, later, f"{where}: models")
         judges = [name for name, kind in earlier.items() if kind == "reward_model"]
         if isinstance(stage, RlStage):
+            if stage.reference is not None:
+                _must_be(stage.reference, models, later, f"{where}: reference")
             if stage.critic.initialise_from != "policy":
-                _must_be(stage.critic.initialise_from, ["policy", *judges], later, f"{where}: critic.initialise_from")
+                _must_be(
+                    stage.critic.initialise_from,
+                    ["policy", *judges],
+                    later,
+                    f"{where}: critic.initialise_from",
+                )
         if isinstance(stage, RewardModelStage) and stage.data in later:
-            _must_be(stage.data, [n for n, kind in earlier.items() if kind == "collect"], later, f"{where}: data")
+            _must_be(
+                stage.data, [n for n, kind in earlier.items() if kind == "collect"], later, f"{where}: data"
+            )
         for spec in _rewards(stage):
             if spec in later:
                 _must_be(spec, judges, later, f"{where}: reward")

@@ -4,7 +4,7 @@
                 stages/NN-name/  metrics.jsonl  timings.jsonl  evaluations.jsonl  result.json
                                  samples/  checkpoints/  model/
 
-``metrics.jsonl`` is a pure function of recipe and seed; whatever depends on the clock is in ``timings.jsonl``.
+``metrics.jsonl`` is a pure function of recipe and seed; what depends on the clock is in ``timings.jsonl``.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class RunFolder:
         except OSError:
             lock.close()
             raise UsageError(
-                f"the run folder {self.path} is in use by another process; wait for it, or choose another --out."
+                f"the run folder {self.path} is in use by another process; wait, or choose another --out."
             ) from None
         self._lock = lock
 
@@ -71,12 +71,19 @@ class RunFolder:
         append_line(self.path / "events.jsonl", {"time": round(time.time(), 3), "kind": kind, **details})
 
     def write_recipe(self, recipe: Recipe) -> None:
-        text = tomli_w.dumps(without_none(recipe.model_dump(mode="json")))
-        write_atomic(self.path / "recipe.toml", text)
+        """``recipe.toml`` to read, and a copy that tells later whether anybody edited it."""
+        values = without_none(recipe.model_dump(mode="json"))
+        write_atomic(self.path / "recipe.toml", tomli_w.dumps(values))
+        write_atomic(self.path / ".recipe.json", json.dumps(values) + "\n")
+
+    def recipe_as_started(self) -> dict[str, Any]:
+        """The resolved recipe that the run was started with."""
+        values: dict[str, Any] = json.loads((self.path / ".recipe.json").read_text(encoding="utf-8"))
+        return values
 
     @property
     def has_recipe(self) -> bool:
-        return (self.path / "recipe.toml").is_file()
+        return (self.path / ".recipe.json").is_file()
 
 
 class StageFolder:
@@ -140,11 +147,13 @@ def append_line(path: Path, value: Mapping[str, Any]) -> None:
         with open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(value) + "\n")
     except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror}; free some space, then: ridgeline resume.") from None
+        raise RunError(
+            f"cannot write {path}: {error.strerror}; free some space, then: ridgeline resume."
+        ) from None
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Lines of a JSONL file that training wrote; a last line cut by a kill is left out, a missing file is empty."""
+    """Lines of a JSONL file that training wrote; a last line cut by a kill is left out, no file is empty."""
     if not path.is_file():
         return []
     lines = []

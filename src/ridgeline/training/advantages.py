@@ -7,7 +7,7 @@ prompt p.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -16,15 +16,6 @@ from ridgeline.objectives import advantages as formulas
 from ridgeline.objectives.axes import PolicyObjective
 from ridgeline.objectives.kl import ESTIMATORS
 from ridgeline.objectives.shaping import sequence_rewards, token_rewards
-
-_PER_SAMPLE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "group_zscore": formulas.group_zscore,
-    "group_centred": formulas.group_centred,
-    "leave_one_out": formulas.leave_one_out,
-    "max_rl": formulas.max_rl,
-    "batch_centred": formulas.batch_centred,
-    "batch_whiten": formulas.batch_whiten,
-}
 
 
 def assign_advantages(
@@ -53,7 +44,7 @@ def assign_advantages(
                 raise ValueError("advantage 'greedy_baseline' needs the rewards of greedy completions")
             advantages_PG = formulas.greedy_baseline(shaped_PG, greedy_rewards_P)
         else:
-            advantages_PG = _PER_SAMPLE[objective.advantage](shaped_PG)
+            advantages_PG = formulas.REWARD_ADVANTAGES[objective.advantage](shaped_PG)
         advantages_BN = advantages_PG.flatten()[:, None] * batch.mask_BN
     if objective.whiten:
         known_BN = batch.mask_BN & ~rewards_B.isnan()[:, None]

@@ -77,7 +77,10 @@ class LocalEngine:
         # Without a backward pass nothing is kept per layer, so twice the tokens fit into the same memory.
         for indices in split(units, 2 * own.tokens_per_microbatch):
             batch = MicroBatch.of([units[index] for index in indices], self.device)
-            outputs = {name: value.float().cpu().numpy() for name, value in run(own.module, batch, own.packed).items()}
+            outputs = {
+                name: value.float().cpu().numpy()
+                for name, value in run(own.module, batch, own.packed).items()
+            }
             owners = [index for index in indices for _ in units[index]]
             for line, (index, row) in enumerate(zip(owners, batch.rows, strict=True)):
                 width = batch.mask_BN.shape[1]
@@ -100,7 +103,9 @@ class LocalEngine:
         for indices in split(units, own.tokens_per_microbatch):
             batch = MicroBatch.of([units[index] for index in indices], self.device)
             terms = objective.terms(own.forward(own.module, batch, own.packed), batch)
-            loss = torch.stack([value / counts[name] for name, value in terms.sums.items() if counts[name]]).sum()
+            loss = torch.stack(
+                [value / counts[name] for name, value in terms.sums.items() if counts[name]]
+            ).sum()
             if loss.requires_grad:
                 loss.backward()  # type: ignore[no-untyped-call]
                 own.optimiser.accumulate()

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import torch
 
-from ridgeline.models.batch import Unit
+from ridgeline.models.batch import Unit, pack_units
 from ridgeline.schema.errors import Interrupted, RunError
 from ridgeline.schema.run_folder import Metrics, RunFolder, StageFolder, append_line
 from ridgeline.schema.stages.common import Optimiser
@@ -24,6 +24,7 @@ from ridgeline.training.engine import Engine
 from ridgeline.training.interrupts import StopRequest
 from ridgeline.training.objective import Objective
 from ridgeline.training.observer import Observer
+from ridgeline.training.optimiser import learning_rate
 
 
 @dataclass(slots=True)
@@ -38,7 +39,7 @@ class Update:
 
 @dataclass(slots=True)
 class StepPlan:
-    """What one step of the loop does: usually one update, two with a critic, none when nothing can be learnt."""
+    """What one step of the loop does: usually one update, two with a critic, none without any signal."""
 
     updates: list[Update]
     metrics: Metrics = field(default_factory=dict)
@@ -126,8 +127,6 @@ def _restore(engine: Engine, job: Job, context: Context) -> int:
 
 
 def _apply(engine: Engine, update: Update, step: int, total: int, context: Context) -> Metrics:
-    from ridgeline.training.optimiser import learning_rate
-
     context.observer.phase(f"learning ({update.role})")
     metrics = engine.forward_backward(update.role, update.units, update.objective)
     rate = learning_rate(update.optimiser, step, total)
@@ -144,24 +143,11 @@ def _apply(engine: Engine, update: Update, step: int, total: int, context: Conte
 def _stop_on_nonfinite(update: Update, step: int, context: Context) -> None:
     """The weights are as they were before the step; the batch that broke it is kept."""
     path = context.folder.path / f"nonfinite-step-{step:06d}.pt"
-    rows = [
-        [
-            {
-                "ids": torch.from_numpy(row.ids),
-                "targets": torch.from_numpy(row.targets),
-                "prefix": row.prefix,
-                "fields": {name: torch.from_numpy(values) for name, values in row.fields.items()},
-                "values": dict(row.values),
-            }
-            for row in unit
-        ]
-        for unit in update.units
-    ]
-    torch.save({"step": step, "role": update.role, "units": rows}, path)
+    torch.save({"step": step, "role": update.role, "units": pack_units(update.units)}, path)
     context.run.event("nonfinite", stage=context.folder.name, step=step, batch=str(path))
     raise RunError(
-        f"stage '{context.folder.name}' stopped at step {step}: the loss or its gradient is not finite. The batch "
-        f"that reproduces it is in {path}; lower optimiser.learning_rate or look into that batch."
+        f"stage '{context.folder.name}' stopped at step {step}: the loss or its gradient is not finite. "
+        f"The batch that reproduces it is in {path}; lower optimiser.learning_rate or look into that batch."
     )
 
 

@@ -15,7 +15,9 @@ from ridgeline.training.objective import Terms
 class PairwiseRanking:
     """Mean of -log sigmoid(r_chosen - r_rejected), with optional centring and L2 penalty on a head."""
 
-    def __init__(self, *, centering: float = 0.0, penalty: float = 0.0, head: ScoreHead | None = None) -> None:
+    def __init__(
+        self, *, centering: float = 0.0, penalty: float = 0.0, head: ScoreHead | None = None
+    ) -> None:
         if penalty and head is None:
             raise ValueError("a penalty needs the head that it applies to")
         self.centering = centering

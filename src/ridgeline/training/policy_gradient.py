@@ -54,8 +54,9 @@ class PolicyGradient:
         sums = {"policy": aggregate(parts.loss_BT, mask_BN, how, length, count=1)}
         if self._kl_in_loss and parts.kl_BT is not None:
             sums["kl"] = self.kl_coefficient * aggregate(parts.kl_BT, mask_BN, how, length, count=1)
-        metrics = {
-            "kl_k1_per_token": masked_sum(k1(logp_BN, ref_BN), mask_BN),
+        kl_sum, _ = masked_sum(k1(logp_BN, ref_BN), mask_BN)
+        metrics: dict[str, tuple[torch.Tensor, torch.Tensor | float]] = {
+            "kl_k1": (kl_sum, float(len(batch.rows))),
             "kl_k3_per_token": masked_sum(k3(logp_BN, ref_BN), mask_BN),
             "ratio": masked_sum(parts.ratio_BT, mask_BN),
             "clip_fraction": masked_sum(parts.clipped_BT, mask_BN),

@@ -16,7 +16,7 @@ class RewardModelStage(StageConfig):
     data: str
     """A preference file or the name of a ``collect`` stage."""
     heldout: str | float = 0.15
-    """A file of held-out pairs, or the fraction of PROMPTS to hold out (all pairs of a prompt go together)."""
+    """A file of held-out pairs, or the fraction of prompts to hold out (pairs of a prompt go together)."""
     backbone: Literal["frozen", "full"] = "frozen"
     """``frozen``: only the head learns, on cached features. ``full``: every weight learns."""
     layer: int | None = Field(None, ge=1)
@@ -40,5 +40,7 @@ class RewardModelStage(StageConfig):
     @model_validator(mode="after")
     def _penalty_needs_frozen(self) -> RewardModelStage:
         if self.penalty and self.backbone == "full":
-            raise ValueError("penalty applies to the frozen backbone's head; use optimiser.weight_decay with full")
+            raise ValueError(
+                "penalty applies to the frozen backbone's head; use optimiser.weight_decay with full"
+            )
         return self

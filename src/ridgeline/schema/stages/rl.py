@@ -49,8 +49,10 @@ class RlStage(StageConfig):
     prompts: str
     heldout: str | None = None
     """Prompts for evaluation; without them the stage reports training batches only."""
+    reference: str | None = None
+    """What KL is measured to: ``base`` or an earlier stage; None: this stage's own starting weights."""
     reward: list[RewardSpec] = Field(min_length=1)
-    monitor: list[RewardSpec] = []
+    monitor: list[RewardSpec] = Field(default_factory=list)
     """Rewards that are logged and never trained on, such as the gold reward."""
     objective: str | dict[str, Any] = "grpo"
     """A preset (reinforce, rloo, ppo, grpo, dr_grpo, dapo) or a table: ``preset`` plus changed axes."""

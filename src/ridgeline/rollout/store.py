@@ -1,0 +1,39 @@
+"""Samples on disk: one Parquet file per step, written aside and renamed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ridgeline.schema.records import Sample
+
+_JSON_COLUMNS = ("row", "rewards")
+"""Their keys differ from sample to sample, so they are stored as JSON text."""
+
+
+def write_samples(path: Path, samples: Sequence[Sample]) -> None:
+    """Replace ``path`` by ``samples``."""
+    rows = []
+    for sample in samples:
+        row = sample.as_dict()
+        for name in _JSON_COLUMNS:
+            row[name] = json.dumps(row[name], sort_keys=True)
+        rows.append(row)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.writing")
+    pq.write_table(pa.Table.from_pylist(rows), aside, compression="zstd")
+    aside.replace(path)
+
+
+def read_samples(path: Path) -> list[Sample]:
+    """What ``write_samples`` wrote, in its order."""
+    samples = []
+    for row in pq.read_table(path).to_pylist():
+        for name in _JSON_COLUMNS:
+            row[name] = json.loads(row[name])
+        samples.append(Sample(**row))
+    return samples

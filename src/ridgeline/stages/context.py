@@ -1,0 +1,134 @@
+"""What every stage is given: its place on disk, the models of earlier stages, and who watches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ridgeline.data.chat import apply_template, encode_prompt, stop_token_ids
+from ridgeline.data.formats import PromptRow, prompts
+from ridgeline.data.sources import read_rows
+from ridgeline.models.forward import PolicyForward
+from ridgeline.models.load import LanguageModel, load_model
+from ridgeline.models.probe import head_is_known, supports_packing
+from ridgeline.models.score_model import ScoreModel, load_score_model
+from ridgeline.rollout.draws import text_key
+from ridgeline.rollout.plain import PlainSampler
+from ridgeline.rollout.request import PromptRequest
+from ridgeline.schema.errors import UsageError
+from ridgeline.schema.recipe import Recipe
+from ridgeline.schema.run_folder import RunFolder, StageFolder
+from ridgeline.schema.stages.common import Optimiser, Work
+from ridgeline.training.interrupts import StopRequest
+from ridgeline.training.local import LocalEngine
+from ridgeline.training.loop import Context, Job, train
+from ridgeline.training.observer import Observer
+
+
+@dataclass
+class StageContext:
+    """One stage of one run."""
+
+    recipe: Recipe
+    run: RunFolder
+    folder: StageFolder
+    observer: Observer
+    stop: StopRequest
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def seed(self) -> int:
+        """A seed of this stage's own, so that stages never share draws."""
+        return text_key(f"{self.recipe.seed}/{self.folder.name}") >> 1
+
+    def language_model(self, name: str) -> LanguageModel:
+        """``base`` or the model that an earlier stage made, with the recipe's chat template."""
+        source = self.recipe.model if name == "base" else str(self._folder_of(name).model)
+        self.observer.phase(f"loading {name}")
+        model = load_model(source, dtype=self.dtype, device=self.device)
+        apply_template(model.tokenizer, self.recipe.chat_template)
+        if not head_is_known(model.module):
+            raise UsageError(
+                f"the model '{source}' transforms its logits in a way this version does not reproduce; "
+                "please report its architecture."
+            )
+        return model
+
+    def score_model(self, name: str) -> ScoreModel:
+        """The reward model that an earlier stage made."""
+        self.observer.phase(f"loading {name}")
+        return load_score_model(self._folder_of(name).model, dtype=self.dtype, device=self.device)
+
+    def is_stage(self, name: str) -> bool:
+        return any(stage.name == name for stage in self.recipe.stage)
+
+    def _folder_of(self, name: str) -> StageFolder:
+        number = next(number for number, stage in enumerate(self.recipe.stage) if stage.name == name)
+        return self.run.stage(number, name)
+
+    def output_of(self, name: str) -> StageFolder:
+        """Folder of an earlier stage."""
+        return self._folder_of(name)
+
+    def prompts(self, source: str) -> list[PromptRow]:
+        """Prompt rows of a file."""
+        return prompts(read_rows(source), source)
+
+    def add_policy(
+        self,
+        engine: LocalEngine,
+        role: str,
+        model: LanguageModel,
+        work: Work,
+        *,
+        forward: PolicyForward,
+        optimiser: Optimiser | None = None,
+        longest: int = 0,
+    ) -> None:
+        """Register a language model under ``role``, able to sample."""
+        packed = work.layout == "packed" or (
+            work.layout == "auto" and supports_packing(model.module, longest)
+        )
+        if work.layout == "packed" and not supports_packing(model.module, longest):
+            raise UsageError('this model does not support work.layout = "packed"; use "auto".')
+        engine.add(
+            role,
+            model.module,
+            forward,
+            packed=packed,
+            tokens_per_microbatch=work.tokens_per_microbatch,
+            optimiser=optimiser,
+            sampler=PlainSampler(model.module, model.tokenizer, stop_ids(model)),
+        )
+
+    def train(self, engine: LocalEngine, job: Job) -> None:
+        """The loop, in this stage's folder."""
+        train(engine, job, Context(self.run, self.folder, self.observer, self.stop))
+
+    def warn(self, text: str) -> None:
+        """A line for the user and for ``events.jsonl``."""
+        self.observer.note(text)
+        self.run.event("warning", stage=self.folder.name, text=text)
+
+
+def stop_ids(model: LanguageModel) -> list[int]:
+    """Tokens that end a completion: the template's end of turn and the model's own end of sequence."""
+    eos = model.module.generation_config.eos_token_id if model.module.generation_config else None
+    return stop_token_ids(model.tokenizer, [eos] if isinstance(eos, int) else eos)
+
+
+def requests_for(model: LanguageModel, rows: Sequence[PromptRow], samples: int) -> list[PromptRequest]:
+    """One request per prompt, rendered with the model's template."""
+    return [
+        PromptRequest(row.id, encode_prompt(model.tokenizer, row.messages), samples, row=dict(row.row))
+        for row in rows
+    ]
+
+
+def ends(evaluations: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """First and last evaluation of a stage."""
+    return (evaluations[0], evaluations[-1]) if evaluations else ({}, {})

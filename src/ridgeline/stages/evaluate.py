@@ -1,0 +1,110 @@
+"""Evaluation: several models on the same held-out prompts, with intervals over prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ridgeline.models.batch import completion_row
+from ridgeline.models.forward import PolicyForward
+from ridgeline.objectives.kl import k3
+from ridgeline.rollout.store import write_samples
+from ridgeline.schema.records import Sample
+from ridgeline.schema.stages import EvaluateStage
+from ridgeline.schema.stages.common import Work
+from ridgeline.stages.collecting import sample_in_parts
+from ridgeline.stages.context import StageContext, requests_for
+from ridgeline.stages.judging import reward_set
+from ridgeline.statistics.intervals import clustered_mean_interval
+from ridgeline.statistics.paired import paired_difference, win_rate
+from ridgeline.training.local import LocalEngine
+
+
+def run(context: StageContext, config: EvaluateStage) -> dict[str, Any]:
+    """Per model: every reward, KL to the reference, length, stop share; wins and differences to the first."""
+    rows = context.prompts(config.prompts)
+    reference = context.language_model(config.reference or config.models[0])
+    samples: dict[str, list[Sample]] = {}
+    models: dict[str, dict[str, Any]] = {}
+    for name in config.models:
+        engine = LocalEngine(context.device)
+        scoring = PolicyForward(temperature=config.sampling.temperature or 1.0)
+        context.add_policy(engine, "reference", reference, Work(), forward=scoring)
+        model = context.language_model(name)
+        context.add_policy(engine, name, model, Work(), forward=scoring)
+        rewards = reward_set(context, engine, config.rewards)
+        try:
+            samples[name] = sample_in_parts(
+                context,
+                engine,
+                name,
+                requests_for(model, rows, config.samples_per_prompt),
+                config.sampling,
+                context.folder.samples / name,
+                rewards.score,
+            )
+        finally:
+            rewards.close()
+        context.observer.phase(f"measuring {name}")
+        models[name] = _measure(engine, name, samples[name])
+    write_samples(
+        context.folder.samples / "all.parquet", [s for name in config.models for s in samples[name]]
+    )
+    deciding = config.rewards[0].function
+    return {
+        "baseline": config.models[0],
+        "reference": config.reference or config.models[0],
+        "deciding_reward": deciding,
+        "prompts": len(rows),
+        "models": models,
+        "against_baseline": {
+            name: _compare(samples[config.models[0]], samples[name], deciding) for name in config.models[1:]
+        },
+    }
+
+
+def _measure(engine: LocalEngine, role: str, samples: Sequence[Sample]) -> dict[str, Any]:
+    units = [[completion_row(sample.prompt_ids, sample.completion_ids)] for sample in samples]
+    policy = engine.score(role, units)
+    reference = engine.score("reference", units)
+    values: dict[str, list[float | None]] = {
+        "kl_k1": [
+            float((new["logp"] - ref["logp"]).sum()) for new, ref in zip(policy, reference, strict=True)
+        ],
+        "kl_k3": [
+            float(k3(torch.from_numpy(new["logp"]), torch.from_numpy(ref["logp"])).sum())
+            for new, ref in zip(policy, reference, strict=True)
+        ],
+        "length": [float(len(sample.completion_ids)) for sample in samples],
+        "stopped": [float(not sample.truncated) for sample in samples],
+    }
+    for name in samples[0].rewards:
+        values[f"reward/{name}"] = [sample.rewards[name] for sample in samples]
+    report: dict[str, Any] = {}
+    for name, numbers in values.items():
+        known = [(v, s.prompt_id) for v, s in zip(numbers, samples, strict=True) if v is not None]
+        if known:
+            report[name] = clustered_mean_interval([v for v, _ in known], [p for _, p in known]).as_dict()
+    return report
+
+
+def _compare(baseline: Sequence[Sample], other: Sequence[Sample], reward: str) -> dict[str, Any]:
+    """Win rate over all pairs of samples of one prompt, and the difference of means, both over prompts."""
+    sides = []
+    for samples in (baseline, other):
+        known = [(s.rewards[reward], s.prompt_id) for s in samples if s.rewards.get(reward) is not None]
+        sides.append(([float(v) for v, _ in known if v is not None], [p for _, p in known]))
+    (a, a_prompts), (b, b_prompts) = sides
+    shared = set(a_prompts) & set(b_prompts)
+    if not shared:
+        return {}
+    kept_a = [(v, p) for v, p in zip(a, a_prompts, strict=True) if p in shared]
+    kept_b = [(v, p) for v, p in zip(b, b_prompts, strict=True) if p in shared]
+    arguments = ([v for v, _ in kept_a], [v for v, _ in kept_b], [p for _, p in kept_a])
+    clusters_b = [p for _, p in kept_b]
+    return {
+        "win_rate": win_rate(*arguments, clusters_b=clusters_b).as_dict(),
+        "difference": paired_difference(*arguments, clusters_b=clusters_b).as_dict(),
+    }
