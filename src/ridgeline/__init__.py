@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ridgeline.stages.api import (
+    from ridgeline.workbench.api import (
         evaluate,
         load_model,
         resume,
@@ -36,7 +36,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'ridgeline' has no attribute '{name}'")
     import importlib
 
-    return getattr(importlib.import_module("ridgeline.stages.api"), name)
+    return getattr(importlib.import_module("ridgeline.workbench.api"), name)
 
 
 def __dir__() -> list[str]:

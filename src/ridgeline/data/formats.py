@@ -84,6 +84,7 @@ def prompts(rows: Sequence[DataRow], where: str) -> list[PromptRow]:
         form = choose_form(row, PROMPT_FORMS, place)
         messages = _prompt_messages(row, form[0], place)
         own = row.get("id")
+        own = None if own == "" else own
         identity = prompt_id(messages) if own is None else str(own)
         seen[identity] = count = seen.get(identity, 0) + 1
         if count > 1 and own is not None:
@@ -122,8 +123,8 @@ def unpaired(rows: Sequence[DataRow], where: str) -> list[Unpaired]:
     return result
 
 
-def detect(rows: Sequence[DataRow]) -> Kind:
-    """The kind of the first row, by its columns; rows that end with the user are prompts."""
+def detect(rows: Sequence[DataRow], where: str = "the data") -> Kind:
+    """The kind of the first row, by its columns; a conversation that ends with the user is a prompt."""
     row = rows[0]
     columns = present(row)
     if {"chosen", "rejected"} & columns:
@@ -134,7 +135,8 @@ def detect(rows: Sequence[DataRow]) -> Kind:
         return "instruction"
     for name in ("messages", "conversations"):
         if name in columns:
-            return "instruction" if parse_messages(row[name], name)[-1].role == "assistant" else "prompt"
+            last = parse_messages(row[name], f"{where}, row 1, {name}")[-1]
+            return "instruction" if last.role == "assistant" else "prompt"
     return "prompt" if {"prompt", "instruction"} & columns else "instruction"
 
 
@@ -186,7 +188,7 @@ def _completion(value: Any, where: str) -> str:
 def _preference(row: DataRow, where: str) -> Preference:
     form = choose_form(row, PREFERENCE_FORMS, where)
     prompt = _prompt_messages(row, "prompt", where) if "prompt" in form else None
-    sides = []
+    sides: list[str] = []
     for name in ("chosen", "rejected"):
         own, completion = _side(row[name], f"{where}, {name}", explicit=prompt is not None)
         if own is not None and prompt is not None and own[-1] != prompt[-1]:
@@ -215,18 +217,18 @@ def _side(value: Any, where: str, *, explicit: bool) -> tuple[list[Message] | No
 def _annotation(row: DataRow, where: str) -> dict[str, Any]:
     """The optional fields of a preference."""
     values: dict[str, Any] = {"annotator": str(row.get("annotator") or "unknown")}
-    if row.get("prompt_id") is not None:
+    if row.get("prompt_id"):
         values["prompt_id"] = str(row["prompt_id"])
-    if row.get("first_shown") is not None:
+    if row.get("first_shown"):
         if row["first_shown"] not in ("chosen", "rejected"):
             raise DataError(
                 f"{where}, first_shown: expected 'chosen' or 'rejected', got {row['first_shown']!r}."
             )
         values["first_shown"] = row["first_shown"]
-    if row.get("scores") is not None:
+    if row.get("scores"):
         values["scores"] = _scores(row["scores"], f"{where}, scores")
     for name in ("chosen_stopped", "rejected_stopped"):
-        if row.get(name) is not None:
+        if row.get(name) not in (None, ""):
             values[name] = flag(row[name], f"{where}, {name}")
     return values
 

@@ -22,7 +22,7 @@ def text_of(value: Any, where: str, *, required: bool = True) -> str:
     """``value`` as text; ``where`` names file, row and field.
 
     Raises:
-        DataError: no text, empty where ``required``, or text that UTF-8 cannot hold (half of a surrogate pair).
+        DataError: no text, empty where ``required``, or half of a surrogate pair.
     """
     if not isinstance(value, str):
         raise DataError(f"{where}: expected text, got {type(value).__name__}.")
@@ -38,7 +38,7 @@ def text_of(value: Any, where: str, *, required: bool = True) -> str:
 
 
 def parse_messages(value: Any, where: str) -> list[Message]:
-    """A list of ``{"role", "content"}`` (or ShareGPT's ``{"from", "value"}``) as messages; order is not checked.
+    """A list of ``{"role", "content"}`` or ShareGPT's ``{"from", "value"}``; the order is not checked.
 
     Raises:
         DataError: not a list of such objects, unknown role, empty content (a system message may be empty).
@@ -77,8 +77,8 @@ def check_turns(messages: Sequence[Message], where: str, *, last: Role) -> None:
             continue
         if message.role != expected:
             raise DataError(
-                f"{where}, message {number}: expected a turn of the {expected}, got one of the {message.role}; "
-                "turns alternate user, assistant, after at most one system message."
+                f"{where}, message {number}: expected a turn of the {expected}, got one of the "
+                f"{message.role}; turns alternate user, assistant, after at most one system message."
             )
         expected = "assistant" if expected == "user" else "user"
     if not messages or messages[-1].role != last:

@@ -70,7 +70,7 @@ def fingerprint(source: Source) -> str:
 
 
 def _looks_like_path(text: str) -> bool:
-    return Path(text).suffix in READERS or HUB_ID.match(text) is None
+    return Path(text).suffix.lower() in READERS or HUB_ID.match(text) is None
 
 
 def _read_file(path: Path) -> list[DataRow]:
@@ -127,6 +127,7 @@ def _read_json(content: bytes, path: Path) -> list[DataRow]:
 def _read_csv(content: bytes, path: Path) -> list[DataRow]:
     reader = csv.DictReader(io.StringIO(_text(content, path), newline=""), strict=True)
     rows = []
+    limit = csv.field_size_limit(max(len(content), 1))  # the default refuses a long text
     try:
         for row in reader:
             # DictReader files surplus cells under None and fills missing ones with None.
@@ -138,6 +139,8 @@ def _read_csv(content: bytes, path: Path) -> list[DataRow]:
             rows.append(dict(row))
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: not valid CSV ({error}).") from None
+    finally:
+        csv.field_size_limit(limit)
     return rows
 
 

@@ -16,8 +16,8 @@ def holdout(
 ) -> tuple[list[T], list[T]]:
     """(training items, held-out items); all items of one key go to the same side and keep their order.
 
-    The keys are ordered by SHA-256 of (seed, key) and the first ``fraction`` of them is held out (rounded, at
-    least one on each side), so neither the order nor the number of items of a key matters. 0 holds out nothing.
+    The keys are ordered by SHA-256 of (seed, key) and the first ``fraction`` of them is held out (rounded,
+    at least one on each side), so neither order nor number of a key's items matters. 0 holds out nothing.
 
     Raises:
         UsageError: a fraction outside [0, 1).

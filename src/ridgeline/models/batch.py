@@ -130,6 +130,7 @@ def pack_units(units: Sequence[Unit]) -> list[list[dict[str, Any]]]:
                 "prefix": row.prefix,
                 "fields": {name: torch.from_numpy(values) for name, values in row.fields.items()},
                 "values": dict(row.values),
+                "features": None if row.features is None else torch.from_numpy(row.features),
             }
             for row in unit
         ]
@@ -147,6 +148,7 @@ def unpack_units(packed: Sequence[Sequence[dict[str, Any]]]) -> list[Unit]:
                 prefix=row["prefix"],
                 fields={name: values.numpy() for name, values in row["fields"].items()},
                 values=dict(row["values"]),
+                features=None if row["features"] is None else row["features"].numpy(),
             )
             for row in unit
         ]

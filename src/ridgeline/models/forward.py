@@ -28,7 +28,8 @@ def hidden_states(backbone: nn.Module, layout: Layout) -> torch.Tensor:
         mask = torch.zeros(layout.allowed_RLL.shape, dtype=dtype, device=layout.ids_RL.device)
         arguments["attention_mask"] = mask.masked_fill(~layout.allowed_RLL, closed)[:, None]
     output = backbone(input_ids=layout.ids_RL, use_cache=False, **arguments)
-    return output.last_hidden_state.flatten(0, 1)
+    hidden_RLH: torch.Tensor = output.last_hidden_state
+    return hidden_RLH.flatten(0, 1)
 
 
 def token_scores(
@@ -80,7 +81,9 @@ class PolicyForward:
 def _head_scores(
     module: PreTrainedModel, hidden_SH: torch.Tensor, ids_S: torch.Tensor, temperature: float, entropy: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    logits_SV = head_logits(module, hidden_SH).float()
+    logits_SV = head_logits(module, hidden_SH)
+    if logits_SV.dtype != torch.float64:
+        logits_SV = logits_SV.float()
     logp_S = token_logprobs(logits_SV, ids_S, temperature)
     if not entropy:
         return logp_S, logp_S.detach()

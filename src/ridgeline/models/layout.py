@@ -75,9 +75,9 @@ def _packed(batch: MicroBatch) -> Layout:
                 index[first_row[number] + branch - 1] = torch.from_numpy(where + line * length)
                 cursor += rest
             unit_RL[line, start:cursor] = number + 1
-    unit, branch = torch.from_numpy(unit_RL), torch.from_numpy(branch_RL)
-    same_unit = (unit[:, :, None] == unit[:, None, :]) & (unit[:, :, None] > 0)
-    visible = (branch[:, None, :] == 0) | (branch[:, :, None] == branch[:, None, :])
+    owner, side = torch.from_numpy(unit_RL), torch.from_numpy(branch_RL)
+    same_unit = (owner[:, :, None] == owner[:, None, :]) & (owner[:, :, None] > 0)
+    visible = (side[:, None, :] == 0) | (side[:, :, None] == side[:, None, :])
     causal = torch.ones(length, length, dtype=torch.bool).tril()
     allowed = (same_unit & visible & causal) | torch.eye(length, dtype=torch.bool)
     layout = Layout(torch.from_numpy(ids_RL), torch.from_numpy(positions_RL), allowed, index)

@@ -68,7 +68,8 @@ def load_model(
         else:
             folder = str(embedded_folder()) if name.lower() == EMBEDDED_NAME else name
             module, tokenizer = _load_folder(folder, name, dtype)
-    module = module.to(device=torch.device(device), dtype=dtype).eval()
+    nn.Module.to(module, device=torch.device(device), dtype=dtype)
+    module.eval()
     for part in module.modules():
         if isinstance(part, nn.Embedding):
             part.padding_idx = None

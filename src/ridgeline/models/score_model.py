@@ -34,6 +34,11 @@ class ScoreHead(nn.Module):
     has mean 0 and deviation 1 on the samples it was fitted on). All four are constants, not parameters.
     """
 
+    shift: torch.Tensor
+    scale: torch.Tensor
+    offset: torch.Tensor
+    spread: torch.Tensor
+
     def __init__(self, features: int) -> None:
         super().__init__()
         self.linear = nn.Linear(features, 1, dtype=torch.float32)
@@ -46,7 +51,7 @@ class ScoreHead(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """``[..., F] -> [...]``."""
-        standard = (features.float() - self.shift) / self.scale
+        standard = (features.to(self.shift.dtype) - self.shift) / self.scale
         score: torch.Tensor = self.linear(standard).squeeze(-1)
         return (score - self.offset) / self.spread
 
@@ -57,7 +62,7 @@ class ScoreHead(nn.Module):
         self.scale.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
 
     def standardise_scores(self, scores: torch.Tensor) -> None:
-        """Fit ``offset`` and ``spread`` so that ``scores`` ``[n]``, as given now, get mean 0 and deviation 1."""
+        """Fit ``offset`` and ``spread``: ``scores`` ``[n]``, as given now, get mean 0 and deviation 1."""
         deviation = scores.std() if len(scores) > 1 else torch.ones(())
         self.offset.add_(self.spread * scores.mean())
         self.spread.mul_(deviation.clamp_min(1e-6))
@@ -85,9 +90,10 @@ class ScoreModel(nn.Module):
         index_BS = torch.zeros(len(batch.rows), width, dtype=torch.long, device=batch.device)
         for number, row in enumerate(batch.rows):
             states = torch.from_numpy(row.targets)
-            positions = torch.cat([states[:1] - 1, states])
+            first = int(row.targets[0]) - 1 if len(row.targets) else len(row) - 1
+            positions = torch.cat([torch.tensor([first]), states])
             index_BS[number, : len(positions)] = layout.token_index[number][positions]
-        last_BSF = flat_hidden[index_BS].float()
+        last_BSF = flat_hidden[index_BS].to(self.head.shift.dtype)
         counts_B = batch.mask_BN.sum(1)
         if self.pooling == "last":
             return last_BSF, counts_B

@@ -21,7 +21,7 @@ class ModelReward:
     score: Callable[[Sequence[Unit]], list[float]]
     counts: dict[str, int] = field(default_factory=dict)
 
-    def __call__(self, samples: Sequence[Sample]) -> list[float | None]:
+    def __call__(self, samples: list[Sample]) -> list[float | None]:
         return list(self.score([[completion_row(s.prompt_ids, s.completion_ids)] for s in samples]))
 
     def close(self) -> None:

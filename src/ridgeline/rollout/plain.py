@@ -132,7 +132,7 @@ class PlainSampler:
         self, request: PromptRequest, index: int, tokens: list[int], logprobs: list[float], sampling: Sampling
     ) -> Sample:
         stopped = tokens[-1] in self.stop_ids
-        text = self.tokenizer.decode(tokens[:-1] if stopped else tokens, skip_special_tokens=True)
+        text = str(self.tokenizer.decode(tokens[:-1] if stopped else tokens, skip_special_tokens=True))
         return Sample(
             prompt_id=request.id,
             index=index,

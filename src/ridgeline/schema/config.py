@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import types
 import typing
 from typing import Any, TypeVar
@@ -36,7 +37,7 @@ def _sentence(model: type[Config], error: ValidationError, where: str) -> str:
     path = [str(part) for part in first["loc"]]
     key = ".".join(path)
     if first["type"] == "extra_forbidden":
-        return f"{where}: unknown key '{key}'; {nearest(path[-1], _fields_at(model, path[:-1]))}"
+        return f"{where}: unknown key '{key}'; {_suggestion(_model_at(model, path[:-1]), path[-1])}"
     if first["type"] == "missing":
         return f"{where}: '{key}' is missing; add {path[-1]} = ..."
     if first["type"] == "value_error":
@@ -48,13 +49,25 @@ def _sentence(model: type[Config], error: ValidationError, where: str) -> str:
     return f"{where}: {key} = {first['input']!r}: {message}"
 
 
-def _fields_at(model: type[Config], path: list[str]) -> list[str]:
+def _suggestion(model: type[Config], word: str) -> str:
+    """The nearest key here or, when a key of an inner table is closer, that key with its table."""
+    choices = list(model.model_fields)
+    for name, field in model.model_fields.items():
+        inner = _config_in(field.annotation)
+        if inner is not None and difflib.get_close_matches(word, inner.model_fields, n=1, cutoff=0.8):
+            close = difflib.get_close_matches(word, inner.model_fields, n=1, cutoff=0.8)[0]
+            if not difflib.get_close_matches(word, choices, n=1, cutoff=0.8):
+                return f"did you mean '{name}.{close}'?"
+    return nearest(word, choices)
+
+
+def _model_at(model: type[Config], path: list[str]) -> type[Config]:
     for part in path:
         field = model.model_fields.get(part)
         inner = _config_in(field.annotation) if field else None
         if inner is not None:
             model = inner
-    return list(model.model_fields)
+    return model
 
 
 def _config_in(annotation: Any) -> type[Config] | None:

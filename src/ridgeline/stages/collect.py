@@ -41,6 +41,8 @@ def run(context: StageContext, config: CollectStage) -> dict[str, Any]:
     context.observer.phase("annotating pairs")
     messages = {row.id: row.messages for row in rows}
     drawn = draw_pairs(samples, config.pairs, context.seed)
+    if drawn.unscored:
+        context.warn(f"{drawn.unscored} samples have no gold reward and were left out")
     if len(drawn.pairs) < config.pairs:
         context.warn(f"{config.pairs} pairs were asked for, only {len(drawn.pairs)} exist")
     annotator = SimulatedAnnotator(
@@ -49,11 +51,12 @@ def run(context: StageContext, config: CollectStage) -> dict[str, Any]:
         shuffle_labels=config.annotator.shuffle_labels,
         gold_name=config.annotator.gold,
     )
+    shuffled = config.annotator.shuffle_labels
     preferences = [annotator.annotate(a, b, messages[a.prompt_id]) for a, b in drawn.pairs]
     write_preferences(context.folder.path / OUTPUT, preferences)
     return {
         "samples": len(samples),
         "stopped": sum(not sample.truncated for sample in samples) / len(samples),
         "length": sum(len(sample.completion_ids) for sample in samples) / len(samples),
-        **summary(preferences, temperature=config.annotator.temperature),
+        **summary(preferences, temperature=None if shuffled else config.annotator.temperature),
     }

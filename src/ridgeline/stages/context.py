@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from ridgeline.data.chat import apply_template, encode_prompt, stop_token_ids
+from ridgeline.data.chat import encode_prompts, stop_token_ids
 from ridgeline.data.formats import PromptRow, prompts
 from ridgeline.data.sources import read_rows
+from ridgeline.data.template import apply_template
 from ridgeline.models.forward import PolicyForward
 from ridgeline.models.load import LanguageModel, load_model
 from ridgeline.models.probe import head_is_known, supports_packing
@@ -118,14 +119,14 @@ class StageContext:
 def stop_ids(model: LanguageModel) -> list[int]:
     """Tokens that end a completion: the template's end of turn and the model's own end of sequence."""
     eos = model.module.generation_config.eos_token_id if model.module.generation_config else None
-    return stop_token_ids(model.tokenizer, [eos] if isinstance(eos, int) else eos)
+    return stop_token_ids(model.tokenizer, eos)
 
 
 def requests_for(model: LanguageModel, rows: Sequence[PromptRow], samples: int) -> list[PromptRequest]:
     """One request per prompt, rendered with the model's template."""
+    encoded = encode_prompts(model.tokenizer, [row.messages for row in rows])
     return [
-        PromptRequest(row.id, encode_prompt(model.tokenizer, row.messages), samples, row=dict(row.row))
-        for row in rows
+        PromptRequest(row.id, ids, samples, row=dict(row.row)) for row, ids in zip(rows, encoded, strict=True)
     ]
 
 

@@ -8,8 +8,7 @@ import torch
 
 from ridgeline.models.batch import Unit
 from ridgeline.models.score_model import score_forward
-from ridgeline.rewards.combine import Component, RewardSet
-from ridgeline.rewards.isolation import IsolatedReward
+from ridgeline.rewards.combine import Component, RewardSet, function_reward
 from ridgeline.rewards.reward_model import ModelReward
 from ridgeline.schema.records import Sample
 from ridgeline.schema.stages.common import RewardSpec, Work
@@ -33,7 +32,7 @@ def reward_set(
 def component_for(context: StageContext, engine: LocalEngine, spec: RewardSpec) -> Component:
     """An earlier stage's reward model runs on the engine; anything else in a process that can be killed."""
     if not context.is_stage(spec.function):
-        return IsolatedReward(spec.function, timeout=spec.timeout)
+        return function_reward(spec.function, timeout=spec.timeout)
     role = f"judge {spec.function}"
     if role not in engine.roles:
         model = context.score_model(spec.function)

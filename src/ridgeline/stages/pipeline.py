@@ -20,6 +20,7 @@ from ridgeline.schema.run_folder import RunFolder, without_none, write_atomic
 from ridgeline.schema.stages import Stage
 from ridgeline.stages import collect, evaluate, reward_model, rl, sft
 from ridgeline.stages.context import StageContext
+from ridgeline.training.allocator import tune_allocator
 from ridgeline.training.interrupts import listening
 from ridgeline.training.loop import forget_checkpoints
 from ridgeline.training.observer import Observer, Silent
@@ -123,6 +124,7 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 def _environment(run: RunFolder, recipe: Recipe, resume: bool) -> tuple[torch.device, torch.dtype]:
     """Device and format; a resumed run keeps those it was started with."""
     path = run.path / "environment.json"
+    allocator = tune_allocator()
     device = resolve_device(recipe.device)
     if resume and path.is_file():
         recorded = json.loads(path.read_text(encoding="utf-8"))
@@ -141,6 +143,7 @@ def _environment(run: RunFolder, recipe: Recipe, resume: bool) -> tuple[torch.de
         },
         "sampler": "plain (transformers)",
         "engine": "local",
+        "allocator": allocator,
     }
     write_atomic(path, json.dumps(environment, indent=1) + "\n")
     if not environment["device_verified"]:

@@ -15,7 +15,7 @@ import torch
 
 from ridgeline.data.formats import preferences
 from ridgeline.data.order import batch_indices
-from ridgeline.data.pairs import Pairs, build_pairs
+from ridgeline.data.pairs import PairData, build_pairs
 from ridgeline.data.sources import read_rows
 from ridgeline.data.split import holdout
 from ridgeline.models.batch import Unit
@@ -42,7 +42,7 @@ from ridgeline.training.pairwise import PairwiseRanking
 def run(context: StageContext, config: RewardModelStage) -> dict[str, Any]:
     """Train, save, report held-out accuracy, calibration and the ceiling that label noise sets."""
     language_model = context.language_model(config.model)
-    train_pairs, heldout_pairs = _datasets(context, config, language_model)
+    train_pairs, heldout_pairs, heldout = _datasets(context, config, language_model)
     model = score_model_from(language_model, layer=config.layer, pooling=config.pooling)
     engine = LocalEngine(context.device)
     budget = config.work.tokens_per_microbatch
@@ -58,7 +58,7 @@ def run(context: StageContext, config: RewardModelStage) -> dict[str, Any]:
     else:
         engine.add("reward", model, score_forward, tokens_per_microbatch=budget, optimiser=config.optimiser)
     objective = PairwiseRanking(centering=config.centering, penalty=config.penalty, head=model.head)
-    job = RewardModelJob(config, engine, objective, train_pairs.units, heldout_pairs, context.seed)
+    job = RewardModelJob(config, engine, objective, train_pairs.units, heldout_pairs, heldout, context.seed)
     context.train(engine, job)
     _standardise(model, engine, train_pairs.units)
     context.observer.phase("saving the model")
@@ -70,13 +70,13 @@ def run(context: StageContext, config: RewardModelStage) -> dict[str, Any]:
         "dropped": train_pairs.dropped,
         "before": {key: value for key, value in before.items() if key != "step"},
         "after": {key: value for key, value in after.items() if key != "step"},
-        "ceiling": _ceiling(context, config, heldout_pairs.preferences),
+        "ceiling": _ceiling(context, config, job.heldout_preferences),
     }
 
 
 def _datasets(
     context: StageContext, config: RewardModelStage, language_model: LanguageModel
-) -> tuple[Pairs, Pairs]:
+) -> tuple[PairData, PairData, list[Preference]]:
     context.observer.phase("preparing data")
     source = config.data
     if context.is_stage(source):
@@ -93,7 +93,7 @@ def _datasets(
     for pairs in sets:
         for reason, count in pairs.dropped.items():
             context.warn(f"{count} pairs dropped: {reason}")
-    return sets[0], sets[1]
+    return sets[0], sets[1], heldout
 
 
 def _prompt_key(preference: Preference) -> str:
@@ -144,7 +144,8 @@ class RewardModelJob:
         engine: LocalEngine,
         objective: PairwiseRanking,
         units: Sequence[Unit],
-        heldout: Pairs,
+        heldout: PairData,
+        heldout_preferences: Sequence[Preference],
         seed: int,
     ) -> None:
         self.config = config
@@ -152,6 +153,7 @@ class RewardModelJob:
         self.objective = objective
         self.units = units
         self.heldout = heldout
+        self.heldout_preferences = [heldout_preferences[index] for index in heldout.source]
         self.seed = seed
         self.per_step = min(config.pairs_per_step, len(units))
         self.steps = max(1, math.ceil(config.epochs * len(units) / self.per_step))
@@ -167,7 +169,7 @@ class RewardModelJob:
         scores = np.array(
             [float(score["score"]) for score in self.engine.score("reward", self.heldout.units)]
         )
-        return heldout_report(scores[0::2], scores[1::2], self.heldout.preferences)
+        return heldout_report(scores[0::2], scores[1::2], self.heldout_preferences)
 
     def after_step(self, step: int, metrics: Metrics) -> None: ...
 

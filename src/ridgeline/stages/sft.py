@@ -9,7 +9,7 @@ from ridgeline.data.formats import Instruction, instructions
 from ridgeline.data.order import batch_indices
 from ridgeline.data.sources import read_rows
 from ridgeline.data.split import holdout
-from ridgeline.data.supervised import Dataset, build
+from ridgeline.data.supervised import SupervisedData, build
 from ridgeline.models.forward import PolicyForward
 from ridgeline.models.load import LanguageModel
 from ridgeline.schema.run_folder import Metrics, read_lines
@@ -40,7 +40,7 @@ def run(context: StageContext, config: SftStage) -> dict[str, Any]:
     before, after = ends(read_lines(context.folder.evaluations))
     return {
         "rows": len(train_set.rows),
-        "trained_tokens": sum(len(row.targets) for row in train_set.rows),
+        "trained_tokens": train_set.trained_tokens,
         "heldout_rows": len(heldout_set.rows),
         "dropped": train_set.dropped,
         "truncated": train_set.truncated,
@@ -49,7 +49,9 @@ def run(context: StageContext, config: SftStage) -> dict[str, Any]:
     }
 
 
-def _datasets(context: StageContext, config: SftStage, model: LanguageModel) -> tuple[Dataset, Dataset]:
+def _datasets(
+    context: StageContext, config: SftStage, model: LanguageModel
+) -> tuple[SupervisedData, SupervisedData]:
     context.observer.phase("preparing data")
     rows = instructions(read_rows(config.data), config.data)
     if isinstance(config.heldout, str):
@@ -83,7 +85,12 @@ class SftJob:
     """Batches of rows as a pure function of (seed, step)."""
 
     def __init__(
-        self, config: SftStage, engine: LocalEngine, train_set: Dataset, heldout_set: Dataset, seed: int
+        self,
+        config: SftStage,
+        engine: LocalEngine,
+        train_set: SupervisedData,
+        heldout_set: SupervisedData,
+        seed: int,
     ) -> None:
         self.config = config
         self.engine = engine

@@ -35,6 +35,7 @@ def save_checkpoint(folder: Path, step: int, engine: Engine, state: dict[str, An
         (aside / "state.json").write_text(json.dumps({"step": step}) + "\n")
         for path in aside.iterdir():
             _sync(path)
+        _sync(aside)
         if final.exists():
             shutil.rmtree(final)
         aside.rename(final)
@@ -71,7 +72,8 @@ def step_of(path: Path) -> int:
 
 
 def _all(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("step-*") if (path / "state.json").is_file())
+    present = (path for path in folder.glob("step-*") if (path / "state.json").is_file())
+    return sorted(present, key=step_of)
 
 
 def _sync(path: Path) -> None:

@@ -103,11 +103,11 @@ class LocalEngine:
         for indices in split(units, own.tokens_per_microbatch):
             batch = MicroBatch.of([units[index] for index in indices], self.device)
             terms = objective.terms(own.forward(own.module, batch, own.packed), batch)
-            loss = torch.stack(
-                [value / counts[name] for name, value in terms.sums.items() if counts[name]]
-            ).sum()
+            # A term that counts nothing in the whole step (every row fully masked) has nothing to teach.
+            losses = [value / counts[name] for name, value in terms.sums.items() if counts[name]]
+            loss = torch.stack(losses).sum() if losses else torch.zeros(())
             if loss.requires_grad:
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 own.optimiser.accumulate()
             _merge(metrics, terms, counts)
         return metrics

@@ -130,9 +130,11 @@ def _apply(engine: Engine, update: Update, step: int, total: int, context: Conte
     context.observer.phase(f"learning ({update.role})")
     metrics = engine.forward_backward(update.role, update.units, update.objective)
     rate = learning_rate(update.optimiser, step, total)
+    losses = [value for name, (value, _) in metrics.items() if name.startswith("loss/")]
+    if not all(math.isfinite(loss) for loss in losses):
+        _stop_on_nonfinite(update, step, context)
     norm = engine.step(update.role, rate)
-    losses = [total for name, (total, _) in metrics.items() if name.startswith("loss/")]
-    if not math.isfinite(norm) or not all(math.isfinite(loss) for loss in losses):
+    if not math.isfinite(norm):
         _stop_on_nonfinite(update, step, context)
     engine.publish(update.role)
     named = {**metrics, "gradient_norm": (norm, 1.0), "learning_rate": (rate, 1.0)}

@@ -20,7 +20,7 @@ class NextToken:
 
     def terms(self, outputs: dict[str, torch.Tensor], batch: MicroBatch) -> Terms:
         losses_BN = nll(outputs["logp"])
-        metrics = {}
+        metrics: dict[str, tuple[torch.Tensor, torch.Tensor | float]] = {}
         if "entropy" in outputs:
             metrics["entropy"] = masked_sum(outputs["entropy"], batch.mask_BN)
         return Terms({"nll": aggregate(losses_BN, batch.mask_BN, "token", count=1)}, metrics)

@@ -15,6 +15,9 @@ from torch import nn
 
 from ridgeline.schema.stages.common import Optimiser
 
+_WIDE = (torch.float32, torch.float64)
+"""Formats that keep small updates, so that the working weights are their own masters."""
+
 
 def learning_rate(config: Optimiser, step: int, total: int) -> float:
     """Rate of step ``step`` (from 0) of ``total``: linear warm-up, then constant, linear or cosine to 0."""
@@ -35,7 +38,7 @@ class MasterAdamW:
         self.config = config
         self.working = {name: p for name, p in module.named_parameters() if p.requires_grad}
         self.masters = {
-            name: p if p.dtype == torch.float32 else nn.Parameter(p.detach().float())
+            name: p if p.dtype in _WIDE else nn.Parameter(p.detach().float())
             for name, p in self.working.items()
         }
         matrices = [p for p in self.masters.values() if p.ndim >= 2]

@@ -29,7 +29,8 @@ class PolicyGradient:
     def counts(self, units: Sequence[Unit]) -> dict[str, float]:
         rows = [row for unit in units for row in unit]
         by_token = self.objective.aggregation == "token"
-        count = float(sum(len(row.targets) for row in rows) if by_token else len(rows))
+        tokens = [len(row.targets) for row in rows]
+        count = float(sum(tokens) if by_token else sum(n > 0 for n in tokens))
         return {"policy": count, "kl": count} if self._kl_in_loss else {"policy": count}
 
     @property

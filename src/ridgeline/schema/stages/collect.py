@@ -11,7 +11,7 @@ from ridgeline.schema.stages.common import Sampling, StageConfig
 
 
 class SimulatedAnnotator(Config):
-    """Bradley-Terry noise over a known gold reward: P(a over b) = sigmoid((gold a - gold b) / temperature)."""
+    """Bradley-Terry noise over a known gold: P(a over b) = sigmoid((gold a - gold b) / temperature)."""
 
     gold: str
     """The reward (built-in name or ``module:function``) that plays the annotator's true taste."""

@@ -1,0 +1,1 @@
+"""The commands: argument parsing and printing, nothing else. Heavy libraries are imported inside commands."""

@@ -1,0 +1,95 @@
+"""``run``, ``resume`` and ``report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional
+
+import typer
+
+from ridgeline.cli.settings import messages, output, print_json, settings_of
+
+if TYPE_CHECKING:
+    from ridgeline.schema.recipe import Recipe
+
+SET_HELP = "Change the recipe: stage.key=value or key=value; repeat for more."
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("run")(run)
+    app.command("resume")(resume)
+    app.command("report")(report)
+
+
+def run(
+    context: typer.Context,
+    recipe: Path = typer.Argument(..., help="A TOML recipe, such as recipes/quickstart.toml."),
+    out: Optional[Path] = typer.Option(None, "--out", help="The run folder; default: runs/<recipe name>."),
+    overrides: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help=SET_HELP),
+) -> None:
+    """Run every stage of a recipe, print what was measured and write report.html.
+
+    \b
+    ridgeline run recipes/quickstart.toml
+    ridgeline run recipes/quickstart.toml --out runs/hotter --set policy.optimiser.learning_rate=1e-5 --set seed=2
+    """
+    from ridgeline.schema.recipe import load_recipe
+
+    execute(context, load_recipe(recipe, overrides), out)
+
+
+def resume(
+    context: typer.Context,
+    folder: Path = typer.Argument(..., metavar="RUN", help="The run folder, such as runs/quickstart."),
+    recipe: Optional[Path] = typer.Argument(
+        None, help="Its recipe; default: the one kept in the run folder."
+    ),
+    overrides: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help=SET_HELP),
+) -> None:
+    """Go on with an interrupted run, exactly where it stopped.
+
+    The recipe must be the one the run was started with; --set repeats what `run` was given with its RECIPE.
+
+    \b
+    ridgeline resume runs/quickstart
+    """
+    from ridgeline.workbench.launch import existing_run, recipe_to_resume
+
+    execute(context, recipe_to_resume(existing_run(folder), recipe, overrides), folder, resume_run=True)
+
+
+def report(
+    context: typer.Context,
+    folder: Path = typer.Argument(..., metavar="RUN", help="The run folder, such as runs/quickstart."),
+) -> None:
+    """Write report.html of a run again, from what the run folder holds.
+
+    \b
+    ridgeline report runs/quickstart
+    """
+    from ridgeline.workbench.launch import write_report
+
+    path = write_report(folder)
+    if settings_of(context).json:
+        print_json({"report": str(path)})
+    else:
+        output().print(str(path), markup=False)
+
+
+def execute(context: typer.Context, recipe: Recipe, out: Path | None, *, resume_run: bool = False) -> None:
+    """Run ``recipe`` with progress on standard error and the result on standard output."""
+    from ridgeline.cli.progress import observing
+    from ridgeline.cli.tables import print_outcome
+    from ridgeline.workbench.launch import check_new, default_folder, launch
+
+    settings = settings_of(context)
+    folder = out if out is not None else default_folder(recipe)
+    if not resume_run:
+        check_new(folder)
+    with observing(messages(), recipe, quiet=settings.quiet) as observer:
+        outcome = launch(recipe, folder, resume=resume_run, observer=observer)
+    if settings.json:
+        print_json(outcome.as_dict())
+    else:
+        print_outcome(output(), outcome, recipe, quiet=settings.quiet)

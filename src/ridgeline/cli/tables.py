@@ -1,0 +1,55 @@
+"""Results as tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ridgeline.schema.recipe import Recipe
+from ridgeline.workbench.launch import Outcome
+from ridgeline.workbench.results import BEFORE_AFTER, Figure, StageTable, kinds_of, stage_tables
+
+
+def print_table(console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A plain table; the first column is text, the others are aligned to the right."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    console.print(table)
+
+
+def print_outcome(console: Console, outcome: Outcome, recipe: Recipe, *, quiet: bool) -> None:
+    """What every stage measured, and where the report is."""
+    if not quiet:
+        print_stage_tables(console, stage_tables(outcome.summary, kinds_of(recipe.model_dump(mode="json"))))
+    where = f"report: {outcome.report}" if outcome.report is not None else f"run: {outcome.folder}"
+    console.print(Text(f"{recipe.name}: {len(recipe.stage)} stages done, {where}"))
+
+
+def print_stage_tables(console: Console, tables: Sequence[StageTable]) -> None:
+    """Learning stages in one table of before and after, then a table per evaluation."""
+    rows: list[list[Any]] = []
+    for table in tables:
+        if table.columns == BEFORE_AFTER:
+            rows += [
+                [table.stage if number == 0 else "", measure, *figures]
+                for number, (measure, figures) in enumerate(table.rows.items())
+            ]
+    if rows:
+        title = "Measured (95 % intervals in brackets where there is one)"
+        print_table(console, title, ["stage", "measure", *BEFORE_AFTER], rows)
+    for table in tables:
+        if table.columns != BEFORE_AFTER:
+            lines = [[measure, *map(_cell, figures)] for measure, figures in table.rows.items()]
+            print_table(console, f"{table.stage} (95 % intervals over prompts)", ["", *table.columns], lines)
+
+
+def _cell(figure: Figure | None) -> str:
+    return "" if figure is None else str(figure)

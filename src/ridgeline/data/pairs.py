@@ -1,0 +1,102 @@
+"""Preferences as units of two rows that share their prompt."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from transformers import PreTrainedTokenizerBase
+
+from ridgeline.data.chat import encode_completions
+from ridgeline.data.formats import prompt_id
+from ridgeline.data.supervised import TOO_LONG, too_long
+from ridgeline.models.batch import Row, Unit, completion_row
+from ridgeline.schema.errors import DataError
+from ridgeline.schema.records import Preference
+
+IDENTICAL = "chosen and rejected are the same tokens"
+
+
+@dataclass(slots=True)
+class PairData:
+    """What became of the preferences.
+
+    units: ``[chosen, rejected]`` each, with ``values["label"]`` 1 and 0, all completion tokens targets.
+    prompt_ids: of each unit, for the split by prompt.
+    source: index of the preference each unit came from.
+    left_out: index of each preference that was left out, and why.
+    """
+
+    units: list[Unit] = field(default_factory=list)
+    prompt_ids: list[str] = field(default_factory=list)
+    source: list[int] = field(default_factory=list)
+    left_out: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Pairs left out, counted by reason."""
+        return dict(Counter(self.left_out.values()))
+
+
+def build_pairs(
+    items: Sequence[Preference],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_length: int = 1024,
+    overlong: Literal["error", "drop"] = "drop",
+    where: str = "the preferences",
+) -> PairData:
+    """Render and tokenise preferences; ``max_length`` counts the tokens of prompt and longer completion.
+
+    A pair whose two sides are the same tokens says nothing and is dropped; so is, under ``drop``, one that is
+    too long. Both are counted.
+
+    Raises:
+        DataError: a pair is too long under ``error``, or no pair is left.
+        UsageError: the template cannot be used; see ``chat.encode_conversation``.
+    """
+    data = PairData()
+    sides = _encode_sides(items, tokenizer, where)
+    for index, item in enumerate(items):
+        unit = [_row(sides[2 * index], label=1.0), _row(sides[2 * index + 1], label=0.0)]
+        length = max(len(row) for row in unit)
+        if sides[2 * index] == sides[2 * index + 1]:
+            data.left_out[index] = IDENTICAL
+        elif length > max_length and overlong == "error":
+            raise DataError(too_long(f"{where}, row {index + 1}", length, max_length, '"drop"'))
+        elif length > max_length:
+            data.left_out[index] = TOO_LONG
+        else:
+            data.units.append(unit)
+            data.prompt_ids.append(item.prompt_id or prompt_id(item.prompt))
+            data.source.append(index)
+    if not data.units:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in data.dropped.items())
+        raise DataError(f"{where}: no pair is left to train on ({reasons or 'there was none'}).")
+    return data
+
+
+def _encode_sides(
+    items: Sequence[Preference], tokenizer: PreTrainedTokenizerBase, where: str
+) -> list[tuple[list[int], list[int]]]:
+    """Chosen and rejected of each preference, interleaved."""
+    places = [
+        f"{where}, row {number}, {side}"
+        for number in range(1, len(items) + 1)
+        for side in ("chosen", "rejected")
+    ]
+    return encode_completions(
+        tokenizer,
+        [item.prompt for item in items for _ in range(2)],
+        [text for item in items for text in (item.chosen, item.rejected)],
+        stopped=[flag for item in items for flag in (item.chosen_stopped, item.rejected_stopped)],
+        where=places,
+    )
+
+
+def _row(side: tuple[list[int], list[int]], *, label: float) -> Row:
+    row = completion_row(*side)
+    row.values["label"] = label
+    return row

@@ -1,0 +1,1 @@
+"""What stands around a run: starting it, planning it, checking it, reading its results."""
