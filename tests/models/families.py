@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,30 @@ def make_model(family: str, dtype: torch.dtype = torch.float32, seed: int = 0, *
         torch.manual_seed(seed)
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
     return model.eval()
+
+
+@contextmanager
+def pure_float64() -> Iterator[None]:
+    """Keep a float64 model float64 inside: transformers' norms otherwise round through float32.
+
+    Without it float64 comparisons can only be held to about 1e-7, which would hide small leaks.
+    """
+    plain_to, plain_float = torch.Tensor.to, torch.Tensor.float
+
+    def to(self: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        wanted = args[0] if args else kwargs.get("dtype")
+        if self.dtype == torch.float64 and wanted is torch.float32:
+            return self
+        return plain_to(self, *args, **kwargs)
+
+    def wide(self: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return self if self.dtype == torch.float64 else plain_float(self, *args, **kwargs)
+
+    torch.Tensor.to, torch.Tensor.float = to, wide  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.Tensor.to, torch.Tensor.float = plain_to, plain_float  # type: ignore[method-assign]
 
 
 def ids(length: int, seed: int) -> list[int]:

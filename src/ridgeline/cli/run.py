@@ -79,7 +79,7 @@ def report(
 
 def execute(context: typer.Context, recipe: Recipe, out: Path | None, *, resume_run: bool = False) -> None:
     """Run ``recipe`` with progress on standard error and the result on standard output."""
-    from ridgeline.cli.progress import observing
+    from ridgeline.workbench.progress import observing
     from ridgeline.cli.tables import print_outcome
     from ridgeline.workbench.launch import check_new, default_folder, launch
 

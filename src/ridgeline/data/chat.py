@@ -185,7 +185,7 @@ def check_stop_trained(tokenizer: PreTrainedTokenizerBase) -> int:
         UsageError: it does not, or there is none.
     """
     end = end_of_turn(tokenizer)
-    encoded = encode_conversation(tokenizer, probe_messages(), "last")
+    encoded = encode_conversation(tokenizer, probe_messages(tokenizer), "last")
     last = len(encoded.ids) - 1
     if encoded.ids[last] != end.id or not encoded.trained[last]:
         raise UsageError(

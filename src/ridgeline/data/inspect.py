@@ -107,7 +107,8 @@ def inspect(
 ) -> Inspection:
     """Read ``source`` the way a stage does and report it; the first ``limit`` kept rows are shown in full.
 
-    ``kind`` None: by the columns of the first row. ``truncate`` applies to instructions only.
+    ``kind`` None: by the columns of the first row. ``truncate`` applies to instructions only, and
+    ``max_length`` to instructions and preferences.
 
     Raises:
         UsageError, DataError: as reading, normalising and encoding do.
@@ -165,7 +166,7 @@ def _plain(
         )
         return [
             (f"row {i}, id {item.id}", completion_row(p, []))
-            for i, (item, p) in enumerate(zip(asked, ids), 1)
+            for i, (item, p) in enumerate(zip(asked, ids, strict=True), 1)
         ]
     single = formats.unpaired(rows, report.source)
     sides = encode_completions(
@@ -176,7 +177,8 @@ def _plain(
     )
     labels = ["desirable" if item.label else "undesirable" for item in single]
     return [
-        (f"row {i}, {label}", completion_row(*side)) for i, (label, side) in enumerate(zip(labels, sides), 1)
+        (f"row {i}, {label}", completion_row(*side))
+        for i, (label, side) in enumerate(zip(labels, sides, strict=True), 1)
     ]
 
 

@@ -67,7 +67,7 @@ def _install_file(tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
         ) from None
     before, tokenizer.chat_template = tokenizer.chat_template, text
     try:
-        _probe(tokenizer)
+        probe_messages(tokenizer)
     except TemplateSyntaxError as error:
         tokenizer.chat_template = before
         place = f"{path}, line {error.lineno}"
@@ -114,7 +114,7 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> EndOfTurn:
     Raises:
         UsageError: no special token there, so a model could never learn to stop.
     """
-    text = _probe(tokenizer)
+    text = render(tokenizer, probe_messages(tokenizer))
     tail = text[text.rfind(PROBE_ANSWER) + len(PROBE_ANSWER) :]
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
     for token_id in tokenizer(tail, add_special_tokens=False)["input_ids"]:
@@ -127,14 +127,11 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> EndOfTurn:
     )
 
 
-def probe_messages() -> list[Message]:
-    """A question and its answer."""
-    return [Message("user", PROBE_QUESTION), Message("assistant", PROBE_ANSWER)]
-
-
-def _probe(tokenizer: PreTrainedTokenizerBase) -> str:
+def probe_messages(tokenizer: PreTrainedTokenizerBase) -> list[Message]:
+    """A question and its answer, behind a system message where the template insists on one."""
+    talk = [Message("user", PROBE_QUESTION), Message("assistant", PROBE_ANSWER)]
     try:
-        return render(tokenizer, probe_messages())
+        render(tokenizer, talk)
     except DataError:
-        # Some templates insist on a system message.
-        return render(tokenizer, [Message("system", "Be brief."), *probe_messages()])
+        return [Message("system", "Be brief."), *talk]
+    return talk

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForCausalLM,
     AutoTokenizer,
     GgufConfig,
@@ -118,10 +120,28 @@ def _load_folder(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     _check_exists(folder)
     tokenizer = _load_tokenizer(folder, name)
+    return load_weights(AutoModelForCausalLM, folder, name, dtype), tokenizer
+
+
+def load_weights(
+    kind: type[AutoModel] | type[AutoModelForCausalLM], folder: str, name: str, dtype: torch.dtype
+) -> PreTrainedModel:
+    """``kind.from_pretrained`` that refuses what transformers would fill in with random numbers.
+
+    Raises:
+        UsageError: damaged, missing or misshapen weights, or an unknown architecture.
+    """
     try:
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype), tokenizer
-    except (OSError, ValueError) as error:
+        module, info = kind.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UsageError(f"cannot load the model '{name}': {_first_line(error)}") from error
+    if missing := sorted(info["missing_keys"]):
+        raise UsageError(
+            f"cannot load the model '{name}': {len(missing)} of its weights are not in its files, "
+            f"the first is {missing[0]}; save it again, or check that it is a causal language model."
+        )
+    loaded: PreTrainedModel = module
+    return loaded
 
 
 def _load_tokenizer(folder: str, name: str) -> PreTrainedTokenizerBase:
@@ -150,7 +170,9 @@ def _check_exists(folder: str) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    text = str(error).strip()
+    line = text.splitlines()[0] if text else type(error).__name__
+    return line if line.endswith((".", "?")) else f"{line}."
 
 
 def model_config(name: str) -> Any:

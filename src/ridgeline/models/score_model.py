@@ -19,7 +19,7 @@ from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 from ridgeline.models.batch import MicroBatch
 from ridgeline.models.forward import hidden_states
 from ridgeline.models.layout import lay_out
-from ridgeline.models.load import LanguageModel, quiet_transformers
+from ridgeline.models.load import LanguageModel, load_weights, quiet_transformers
 from ridgeline.schema.errors import UsageError
 
 Pooling = Literal["last", "mean", "mean+last"]
@@ -195,7 +195,7 @@ def load_score_model(
             f"{folder} holds no reward model (no {_HEAD_FILE}); name the output of a reward_model stage."
         )
     with quiet_transformers():
-        backbone = AutoModel.from_pretrained(folder, dtype=dtype)
+        backbone = load_weights(AutoModel, str(folder), str(folder), dtype)
     for part in backbone.modules():
         if isinstance(part, nn.Embedding):
             part.padding_idx = None

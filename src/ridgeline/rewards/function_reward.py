@@ -70,7 +70,7 @@ class FunctionReward(ABC):
         timeouts, answered = 0, False
         for positions in groups.values():
             # Two prompts that hang and none that answers: the function hangs, not a row. Stop waiting.
-            hopeless = len(groups) == 1 or (timeouts == 2 and not answered)
+            hopeless = len(groups) == 1 or (timeouts >= 2 and not answered)
             outcome = whole if hopeless else self._checked_attempt([samples[i] for i in positions])
             if isinstance(outcome, Failure):
                 timeouts += outcome.kind == "timeout"

@@ -93,7 +93,7 @@ class IsolatedReward(FunctionReward):
             env={**os.environ, "PYTHONPATH": search},
             bufsize=0,
         )
-        self._kill = weakref.finalize(self, _end, self._process)
+        self._kill = weakref.finalize(self, _end, self._process, os.getpid())
         for descriptor in _pipes(self._process):
             os.set_blocking(descriptor, False)
         return self._process
@@ -115,8 +115,10 @@ def _pipes(process: subprocess.Popen[bytes]) -> tuple[int, int]:
     return process.stdin.fileno(), process.stdout.fileno()
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes], owner: int) -> None:
     """Kill the group before reaping its leader: until then its number cannot belong to anybody else."""
+    if os.getpid() != owner:
+        return  # a fork of the owner (a data loader, say) inherits this duty and must not carry it out
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

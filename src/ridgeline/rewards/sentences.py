@@ -23,8 +23,8 @@ def well_formed(samples: list[Sample]) -> list[float | None]:
     """1 for one on-topic sentence, else 0. All of these must hold:
 
     the model stopped by itself within ``TOKEN_LIMIT`` tokens; the stripped text has exactly one run of ``.``,
-    ``!`` or ``?``, at its end, and no line break; it contains ``row["topic"]`` (any case, as a substring, a
-    leading "the " dropped).
+    ``!`` or ``?``, at its end, and no line break; it contains ``row["topic"]`` (any case, as whole
+    words, so that "plants" is not about ants; a leading "the " dropped).
     """
     return [float(_is_well_formed(sample)) for sample in samples]
 
@@ -45,7 +45,7 @@ def _is_well_formed(sample: Sample) -> bool:
         and len(ends) == 1
         and text.endswith(ends[0])
         and len(text.splitlines()) == 1
-        and topic in text.lower()
+        and re.search(rf"\b{re.escape(topic)}\b", text.lower()) is not None
     )
 
 

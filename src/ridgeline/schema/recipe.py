@@ -12,6 +12,7 @@ from ridgeline.schema.config import Config, validate
 from ridgeline.schema.errors import UsageError, nearest
 from ridgeline.schema.overrides import apply_overrides
 from ridgeline.schema.stages import STAGE_TYPES, CollectStage, EvaluateStage, RewardModelStage, RlStage, Stage
+from ridgeline.schema.stages.common import RewardSpec
 
 MODEL_STAGES = ("sft", "rl")
 """Stage types whose output is a language model."""
@@ -139,18 +140,40 @@ _PATH_KEYS = ("data", "prompts", "heldout")
 def _absolute(recipe: Recipe, folder: Path) -> Recipe:
     """Anchor what names a file: anything relative that exists, or that looks like a path."""
     names = {stage.name for stage in recipe.stage}
-    stages = []
-    for stage in recipe.stage:
-        changes: dict[str, Any] = {}
-        for key in _PATH_KEYS:
-            value = getattr(stage, key, None)
-            if isinstance(value, str) and value not in names:
-                changes[key] = anchor(value, folder)
-        stages.append(stage.model_copy(update=changes))
-    updates: dict[str, Any] = {"stage": stages, "model": anchor(recipe.model, folder)}
+    updates: dict[str, Any] = {
+        "stage": [stage.model_copy(update=_anchored(stage, names, folder)) for stage in recipe.stage],
+        "model": anchor(recipe.model, folder),
+    }
     if recipe.chat_template is not None:
         updates["chat_template"] = anchor(recipe.chat_template, folder)
     return recipe.model_copy(update=updates)
+
+
+def _anchored(stage: Stage, names: set[str], folder: Path) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    for key in _PATH_KEYS:
+        value = getattr(stage, key, None)
+        if isinstance(value, str) and value not in names:
+            changes[key] = anchor(value, folder)
+    if isinstance(stage, RlStage):
+        changes["reward"] = [_anchored_reward(spec, folder) for spec in stage.reward]
+        changes["monitor"] = [_anchored_reward(spec, folder) for spec in stage.monitor]
+    elif isinstance(stage, EvaluateStage):
+        changes["rewards"] = [_anchored_reward(spec, folder) for spec in stage.rewards]
+    elif isinstance(stage, CollectStage):
+        gold = _anchored_function(stage.annotator.gold, folder)
+        changes["annotator"] = stage.annotator.model_copy(update={"gold": gold})
+    return changes
+
+
+def _anchored_reward(spec: RewardSpec, folder: Path) -> RewardSpec:
+    return spec.model_copy(update={"function": _anchored_function(spec.function, folder)})
+
+
+def _anchored_function(function: str, folder: Path) -> str:
+    """``file.py:name`` with the file made absolute; any other name as it is."""
+    file, separator, name = function.rpartition(":")
+    return f"{anchor(file, folder)}:{name}" if separator and file.endswith(".py") else function
 
 
 def anchor(value: str, folder: Path) -> str:

@@ -8,6 +8,8 @@ from ridgeline.models.forward import PolicyForward
 from ridgeline.preferences.annotators import SimulatedAnnotator
 from ridgeline.preferences.pairing import draw_pairs
 from ridgeline.preferences.store import summary, write_preferences
+from ridgeline.rewards.function_reward import FunctionReward
+from ridgeline.schema.errors import DataError
 from ridgeline.schema.records import Sample
 from ridgeline.schema.stages import CollectStage
 from ridgeline.schema.stages.common import RewardSpec, Work
@@ -38,11 +40,19 @@ def run(context: StageContext, config: CollectStage) -> dict[str, Any]:
         )
     finally:
         gold.close()
+        if isinstance(gold, FunctionReward) and gold.first_failure is not None:
+            context.warn(gold.first_failure)
     context.observer.phase("annotating pairs")
     messages = {row.id: row.messages for row in rows}
     drawn = draw_pairs(samples, config.pairs, context.seed)
     if drawn.unscored:
         context.warn(f"{drawn.unscored} samples have no gold reward and were left out")
+    if drawn.identical:
+        context.warn(f"{drawn.identical} pairs of identical texts were left out")
+    if not drawn.pairs:
+        raise DataError(
+            f"stage '{config.name}': no pair can be drawn; raise samples_per_prompt or max_new_tokens."
+        )
     if len(drawn.pairs) < config.pairs:
         context.warn(f"{config.pairs} pairs were asked for, only {len(drawn.pairs)} exist")
     annotator = SimulatedAnnotator(

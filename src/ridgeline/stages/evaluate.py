@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
-from ridgeline.models.batch import completion_row
 from ridgeline.models.forward import PolicyForward
-from ridgeline.objectives.kl import k3
 from ridgeline.rollout.store import write_samples
 from ridgeline.schema.records import Sample
 from ridgeline.schema.stages import EvaluateStage
@@ -17,7 +13,7 @@ from ridgeline.schema.stages.common import Work
 from ridgeline.stages.collecting import sample_in_parts
 from ridgeline.stages.context import StageContext, requests_for
 from ridgeline.stages.judging import reward_set
-from ridgeline.statistics.intervals import clustered_mean_interval
+from ridgeline.stages.measuring import measurements
 from ridgeline.statistics.paired import paired_difference, win_rate
 from ridgeline.training.local import LocalEngine
 
@@ -48,7 +44,7 @@ def run(context: StageContext, config: EvaluateStage) -> dict[str, Any]:
         finally:
             rewards.close()
         context.observer.phase(f"measuring {name}")
-        models[name] = _measure(engine, name, samples[name])
+        models[name] = measurements(engine, name, samples[name])
     write_samples(
         context.folder.samples / "all.parquet", [s for name in config.models for s in samples[name]]
     )
@@ -63,31 +59,6 @@ def run(context: StageContext, config: EvaluateStage) -> dict[str, Any]:
             name: _compare(samples[config.models[0]], samples[name], deciding) for name in config.models[1:]
         },
     }
-
-
-def _measure(engine: LocalEngine, role: str, samples: Sequence[Sample]) -> dict[str, Any]:
-    units = [[completion_row(sample.prompt_ids, sample.completion_ids)] for sample in samples]
-    policy = engine.score(role, units)
-    reference = engine.score("reference", units)
-    values: dict[str, list[float | None]] = {
-        "kl_k1": [
-            float((new["logp"] - ref["logp"]).sum()) for new, ref in zip(policy, reference, strict=True)
-        ],
-        "kl_k3": [
-            float(k3(torch.from_numpy(new["logp"]), torch.from_numpy(ref["logp"])).sum())
-            for new, ref in zip(policy, reference, strict=True)
-        ],
-        "length": [float(len(sample.completion_ids)) for sample in samples],
-        "stopped": [float(not sample.truncated) for sample in samples],
-    }
-    for name in samples[0].rewards:
-        values[f"reward/{name}"] = [sample.rewards[name] for sample in samples]
-    report: dict[str, Any] = {}
-    for name, numbers in values.items():
-        known = [(v, s.prompt_id) for v, s in zip(numbers, samples, strict=True) if v is not None]
-        if known:
-            report[name] = clustered_mean_interval([v for v, _ in known], [p for _, p in known]).as_dict()
-    return report
 
 
 def _compare(baseline: Sequence[Sample], other: Sequence[Sample], reward: str) -> dict[str, Any]:

@@ -213,8 +213,9 @@ def _against_gold(
     better = np.where(gold[:, 0] > gold[:, 1], chosen, rejected)
     worse = np.where(gold[:, 0] > gold[:, 1], rejected, chosen)
     decided = gold[:, 0] != gold[:, 1]
+    correlation = pearson(np.concatenate([chosen, rejected]), gold.T.flatten())
     names = [cluster for cluster, keep in zip(clusters, decided, strict=True) if keep]
     return {
         "accuracy_against_gold": pairwise_accuracy_interval(better[decided], worse[decided], names).as_dict(),
-        "correlation_with_gold": pearson(np.concatenate([chosen, rejected]), gold.T.flatten()),
+        "correlation_with_gold": None if math.isnan(correlation) else correlation,
     }

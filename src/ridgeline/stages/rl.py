@@ -25,6 +25,8 @@ def run(context: StageContext, config: RlStage) -> dict[str, Any]:
     model = context.language_model(config.model)
     rows = context.prompts(config.prompts)
     heldout = context.prompts(config.heldout) if config.heldout else []
+    if len(rows) < config.prompts_per_step:
+        context.warn(f"prompts_per_step = {config.prompts_per_step}, but there are only {len(rows)} prompts")
     engine = LocalEngine(context.device)
     _add_roles(context, config, objective, model, engine)
     rewards = reward_set(context, engine, config.reward, config.monitor)
@@ -41,8 +43,10 @@ def run(context: StageContext, config: RlStage) -> dict[str, Any]:
             observer=context.observer,
         )
         context.train(engine, RlJob(config, objective, collector))
+        for sentence in rewards.failures().values():
+            context.warn(sentence)
         for name, count in rewards.counts().items():
-            context.warn(f"{count} rewards missing: {name}")
+            context.warn(f"{count} completions without a reward: {name}")
     finally:
         rewards.close()
     context.observer.phase("saving the model")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,15 +13,14 @@ import torch
 from ridgeline.data.order import batch_indices
 from ridgeline.models.batch import Row, Unit, completion_row
 from ridgeline.objectives.axes import PolicyObjective
-from ridgeline.objectives.kl import k3
 from ridgeline.rewards.combine import RewardSet
 from ridgeline.rollout.request import PromptRequest
-from ridgeline.rollout.store import write_samples
+from ridgeline.rollout.store import read_samples, write_samples
 from ridgeline.schema.records import Sample
 from ridgeline.schema.run_folder import Metrics, StageFolder
 from ridgeline.schema.stages import RlStage
 from ridgeline.stages.judging import rewards_tensor
-from ridgeline.statistics.intervals import clustered_mean_interval
+from ridgeline.stages.measuring import measurements
 from ridgeline.training.advantages import assign_advantages
 from ridgeline.training.local import LocalEngine
 from ridgeline.training.observer import Observer
@@ -56,12 +56,9 @@ class Collector:
         policy is the current one, and its log-probs come out of the training pass itself.
         """
         requests = self._requests(rollout)
-        self.observer.phase("sampling")
-        samples = self.engine.sample("policy", requests, self.config.sampling, seed=self.seed, step=rollout)
-        self.observer.phase("scoring")
-        rewards_PG = self._rewards(samples, len(requests))
+        samples = self._recorded(rollout) or self._sampled(requests, rollout)
+        rewards_PG = self._training_rewards(samples, len(requests))
         greedy_P = self._greedy_rewards(requests, rollout)
-        write_samples(self.folder.samples / f"step-{rollout:06d}.parquet", samples)
         rows = [completion_row(sample.prompt_ids, sample.completion_ids) for sample in samples]
         group = self.config.samples_per_prompt
         units = [rows[start : start + group] for start in range(0, len(rows), group)]
@@ -77,13 +74,39 @@ class Collector:
         chosen = batch_indices(len(self.train), per_step, rollout, self.seed)
         return [self.train[index] for index in chosen]
 
-    def _rewards(self, samples: list[Sample], prompts: int) -> torch.Tensor:
-        """``[P, G]``, what the policy is trained on."""
+    def _file(self, rollout: int) -> Path:
+        return self.folder.samples / f"step-{rollout:06d}.parquet"
+
+    def _recorded(self, rollout: int) -> list[Sample] | None:
+        """The rollout as an interrupted run left it, rewards included.
+
+        Tokens would come out the same again, but a reward that timed out then might not time out now.
+        """
+        path = self._file(rollout)
+        if not path.is_file():
+            return None
+        samples = read_samples(path)
+        current = self.engine.versions()["policy"]
+        return samples if all(sample.weight_version == current for sample in samples) else None
+
+    def _sampled(self, requests: Sequence[PromptRequest], rollout: int) -> list[Sample]:
+        self.observer.phase("sampling")
+        samples = self.engine.sample("policy", requests, self.config.sampling, seed=self.seed, step=rollout)
+        self.observer.phase("scoring")
+        self._score(samples)
+        write_samples(self._file(rollout), samples)
+        return samples
+
+    def _score(self, samples: list[Sample]) -> None:
+        """Every reward by name, and the total that the policy is trained on."""
         self.rewards.score(samples)
         if self.config.truncation == "penalty":
             for sample in samples:
                 if sample.truncated:
                     sample.rewards["total"] = self.config.truncation_reward
+
+    def _training_rewards(self, samples: Sequence[Sample], prompts: int) -> torch.Tensor:
+        """``[P, G]``, nan where there is none."""
         rewards_PG = rewards_tensor(samples, prompts)
         if self.config.whiten_rewards:
             known = rewards_PG[~rewards_PG.isnan()]
@@ -97,7 +120,8 @@ class Collector:
         single = [replace(request, samples=1) for request in requests]
         sampling = self.config.sampling.model_copy(update={"temperature": 0.0})
         samples = self.engine.sample("policy", single, sampling, seed=self.seed, step=rollout)
-        return self._rewards(samples, len(requests))[:, 0]
+        self._score(samples)
+        return rewards_tensor(samples, len(requests))[:, 0]
 
     def _log_probs(
         self, rows: Sequence[Row], units: Sequence[Unit], samples: Sequence[Sample], reused: bool
@@ -125,29 +149,11 @@ class Collector:
         samples = self.engine.sample("policy", self.heldout, self.config.sampling, seed=self.seed ^ 1, step=0)
         self.rewards.score(samples)
         write_samples(self.folder.samples / f"evaluation-{rollout:06d}.parquet", samples)
-        units = [[completion_row(sample.prompt_ids, sample.completion_ids)] for sample in samples]
-        policy = self.engine.score("policy", units)
-        reference = self.engine.score("reference", units)
-        pairs = [
-            (torch.from_numpy(new["logp"]), torch.from_numpy(ref["logp"]))
-            for new, ref in zip(policy, reference, strict=True)
-        ]
-        measured = {
-            "kl_k1": [float((new - ref).sum()) for new, ref in pairs],
-            "kl_k3": [float(k3(new, ref).sum()) for new, ref in pairs],
-            "length": [float(len(sample.completion_ids)) for sample in samples],
-            "stopped": [float(not sample.truncated) for sample in samples],
+        return {
+            "rollout": rollout,
+            "samples": len(samples),
+            **measurements(self.engine, "policy", samples),
         }
-        for name in samples[0].rewards:
-            values = [sample.rewards[name] for sample in samples]
-            measured[f"reward/{name}"] = [float("nan") if value is None else value for value in values]
-        prompts = [sample.prompt_id for sample in samples]
-        report: dict[str, Any] = {"rollout": rollout, "samples": len(samples)}
-        for name, numbers in measured.items():
-            known = [(v, p) for v, p in zip(numbers, prompts, strict=True) if v == v]
-            if known:
-                report[name] = clustered_mean_interval([v for v, _ in known], [p for _, p in known]).as_dict()
-        return report
 
 
 def _rollout_metrics(samples: Sequence[Sample], rewards_PG: torch.Tensor, signal_P: torch.Tensor) -> Metrics:

@@ -53,9 +53,19 @@ class LocalEngine:
     ) -> None:
         """Register a role; with ``optimiser`` it learns, otherwise its weights are frozen here."""
         if optimiser is None:
+            self._check_not_learning(name, module)
             module.requires_grad_(False)
         learner = MasterAdamW(module, optimiser) if optimiser is not None else None
         self.roles[name] = Role(module, forward, packed, tokens_per_microbatch, learner, sampler)
+
+    def _check_not_learning(self, name: str, module: nn.Module) -> None:
+        """Freezing weights that another role learns would stop that role in silence."""
+        own = {id(parameter) for parameter in module.parameters()}
+        for other, role in self.roles.items():
+            if role.optimiser and own & {id(parameter) for parameter in role.optimiser.working.values()}:
+                raise ValueError(
+                    f"frozen role '{name}' shares weights with '{other}', which learns; copy them"
+                )
 
     def remove(self, name: str) -> None:
         """Free a role's memory."""

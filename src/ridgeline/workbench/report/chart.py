@@ -18,7 +18,7 @@ Ends = Sequence[float | None]
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One curve. ``low`` and ``high`` draw its band; ``tone`` is a colour of the page; ``dash`` a second cue."""
+    """One curve. ``low`` and ``high`` draw its band; ``tone`` is a colour of the page, ``dash`` a second cue."""
 
     label: str
     x: Sequence[float]
@@ -71,6 +71,8 @@ class Chart:
     description: str = ""
     include: Sequence[float] = field(default=())
     """Values that the y axis has to show."""
+    shade: tuple[float, str] | None = None
+    """From this x to the right the ground is tinted, under this name."""
 
 
 TOP, BOTTOM, LEFT = 28, 44, 46
@@ -80,6 +82,7 @@ def draw(chart: Chart) -> str:
     """The SVG of ``chart``."""
     x, y = _scales(chart)
     shapes = [
+        _shade(chart, x),
         _frame(chart, x, y),
         _gap(chart, x, y),
         *(_band(series, x, y) for series in chart.series),
@@ -130,6 +133,8 @@ def _scales(chart: Chart) -> tuple[Scale, Scale]:
     if chart.root_x:
         low_x, high_x = 0.0, high_x * 1.02 or 1.0
     low, high = chart.y_range or extent(ys, include=[*(rule.y for rule in chart.rules), *chart.include])
+    if low < 0 <= min((value for value in ys if value is not None and math.isfinite(value)), default=-1.0):
+        low = 0.0  # A count or a share has no room below zero.
     return (
         Scale(low_x, high_x, LEFT + 4, chart.width - chart.right - 4, root=chart.root_x),
         Scale(low, high, chart.height - BOTTOM, TOP),
@@ -139,17 +144,18 @@ def _scales(chart: Chart) -> tuple[Scale, Scale]:
 def _frame(chart: Chart, x: Scale, y: Scale) -> str:
     right, bottom = chart.width - chart.right, chart.height - BOTTOM
     parts = [f'<text class="axis name" x="0" y="12">{text(chart.y_label)}</text>']
-    for value in y.ticks(max(3, (bottom - TOP) // 52)):
+    for value in y.ticks(max(4, (bottom - TOP) // 50)):
         at = y(value)
         parts.append(f'<path class="grid" d="M{LEFT} {at:.1f}H{right}"/>')
         parts.append(
             f'<text class="axis" x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{tick_label(value)}</text>'
         )
-    for value in x.ticks(max(3, (right - LEFT) // 80)):
+    for value in x.ticks(max(4, (right - LEFT) // 90)):
         at = x(value)
         parts.append(f'<path class="tick" d="M{at:.1f} {bottom}v4"/>')
         parts.append(
-            f'<text class="axis" x="{at:.1f}" y="{bottom + 18}" text-anchor="middle">{tick_label(value)}</text>'
+            f'<text class="axis" x="{at:.1f}" y="{bottom + 18}" '
+            f'text-anchor="middle">{tick_label(value)}</text>'
         )
     parts.append(f'<path class="base" d="M{LEFT} {bottom}H{right}"/>')
     middle = (LEFT + right) / 2
@@ -219,6 +225,18 @@ def _gap(chart: Chart, x: Scale, y: Scale) -> str:
     return f'<path class="gap" d="M{_path(there, x, y)}L{_path(back, x, y)}Z"/>'
 
 
+def _shade(chart: Chart, x: Scale) -> str:
+    if chart.shade is None:
+        return ""
+    start, name = chart.shade
+    left, right, height = x(start), chart.width - chart.right, chart.height - BOTTOM - TOP
+    return (
+        f'<rect class="shade" x="{left:.1f}" y="{TOP}" width="{right - left:.1f}" height="{height}"/>'
+        f'<text class="mark" style="--tone:var(--pin)" x="{right - 8:.1f}" y="{TOP + 18}" '
+        f'text-anchor="end">{text(name)}</text>'
+    )
+
+
 def _rule(rule: Rule, chart: Chart, y: Scale) -> str:
     at, right = y(rule.y), chart.width - chart.right
     return (
@@ -246,23 +264,17 @@ def _pin_label(pin: Pin, chart: Chart, x: Scale, y: Scale) -> str:
 
 def _end_labels(chart: Chart, x: Scale, y: Scale) -> str:
     """Names at the ends of the curves, pushed apart where they would touch."""
-    ends = (
-        sorted(
-            (y(s.y[-1]), x(s.x[-1]), s)
-            for s in chart.series
-            if s.end_label and s.y and math.isfinite(s.y[-1])
-        )
-        if any(s.end_label for s in chart.series)
-        else []
-    )
+    named = [s for s in chart.series if s.end_label and s.y and math.isfinite(s.y[-1])]
+    ends = sorted(((y(s.y[-1]), x(s.x[-1]), s) for s in named), key=lambda end: end[0])
     parts, free = [], -math.inf
     for at, across, series in ends:
-        place = max(at, free)
-        free = place + 16
-        parts.append(
-            f'<text class="mark end"{_tone(series.tone)} x="{across + 9:.1f}" y="{place + 4:.1f}">'
-            f"{text(series.end_label)}</text>"
-        )
+        if series.thin:
+            # A side curve ends in the middle of the picture: its name goes above it, out of the others' way.
+            place = f'x="{across - 2:.1f}" y="{at - 11:.1f}" text-anchor="end"'
+        else:
+            free = max(at, free) + 16
+            place = f'x="{across + 9:.1f}" y="{free - 12:.1f}"'
+        parts.append(f'<text class="mark end"{_tone(series.tone)} {place}>{text(series.end_label)}</text>')
     return "".join(parts)
 
 

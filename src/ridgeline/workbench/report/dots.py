@@ -36,9 +36,8 @@ def dot_plot(title: str, x_label: str, rows: Sequence[Dot], *, reference: float 
         parts.append(_row(dot, x, at, left, width))
     words = "; ".join(f"{r.label} {number(r.value)} [{number(r.low)}, {number(r.high)}]" for r in rows)
     return (
-        f'<svg viewBox="0 0 {width} {bottom + 44}" role="img" aria-label="{text(f"{title}. {x_label}: {words}.")}">'
-        + "".join(parts)
-        + "</svg>"
+        f'<svg viewBox="0 0 {width} {bottom + 44}" role="img" '
+        f'aria-label="{text(f"{title}. {x_label}: {words}.")}">' + "".join(parts) + "</svg>"
     )
 
 
@@ -60,10 +59,12 @@ def _axis(x: Scale, label: str, width: float, left: float, top: float, bottom: f
         at = x(value)
         parts.append(f'<path class="grid" d="M{at:.1f} {top}V{bottom}"/>')
         parts.append(
-            f'<text class="axis" x="{at:.1f}" y="{bottom + 17}" text-anchor="middle">{tick_label(value)}</text>'
+            f'<text class="axis" x="{at:.1f}" y="{bottom + 17}" '
+            f'text-anchor="middle">{tick_label(value)}</text>'
         )
     middle = (left + width - 62) / 2
     parts.append(
-        f'<text class="axis name" x="{middle:.0f}" y="{bottom + 38}" text-anchor="middle">{text(label)}</text>'
+        f'<text class="axis name" x="{middle:.0f}" y="{bottom + 38}" '
+        f'text-anchor="middle">{text(label)}</text>'
     )
     return "".join(parts)

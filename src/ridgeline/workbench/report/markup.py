@@ -28,9 +28,14 @@ def number(value: float | None, *, signed: bool = False) -> str:
     return shown.replace("-", "−")
 
 
+def whole(value: float | None) -> str:
+    """A count: no decimals, thousands apart."""
+    return "" if value is None else f"{value:,.0f}"
+
+
 def percent(value: float | None) -> str:
     """A share in percent."""
-    return "–" if value is None else f"{100 * value:.0f} %"
+    return "–" if value is None else f"{100 * value:.0f}\u00a0%"
 
 
 def interval(estimate: Any, *, signed: bool = False) -> str:
@@ -64,7 +69,9 @@ def note(message: str) -> str:
 def figure(title: str, picture: str, caption: str, *, legend: str = "", wide: bool = False) -> str:
     """A picture with title, legend and the line that says how to read it."""
     kind = ' class="wide"' if wide else ""
-    return f"<figure{kind}><h4>{text(title)}</h4>{legend}{picture}<figcaption>{text(caption)}</figcaption></figure>"
+    # A number and its percent sign stay on one line.
+    words = f"<figcaption>{text(caption).replace(' %', chr(160) + '%')}</figcaption>"
+    return f"<figure{kind}><h4>{text(title)}</h4>{legend}{picture}{words}</figure>"
 
 
 def grid(figures: Iterable[str], kind: str = "grid") -> str:

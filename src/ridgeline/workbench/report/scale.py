@@ -54,19 +54,14 @@ def tick_label(value: float) -> str:
 
 
 def _root_ticks(high: float, count: int) -> list[float]:
-    """Round values that are about evenly spaced by their square root."""
-    ticks, steps = [0.0], (1.0, 2.0, 2.5, 5.0)
-    for k in range(1, count + 1):
-        wish = (math.sqrt(high) * k / count) ** 2
-        base = 10 ** math.floor(math.log10(wish)) if wish > 0 else 1.0
-        best = min((s * base for s in (*steps, 3.0, 4.0, 10.0)), key=lambda t: abs(t - wish))
-        if best <= high and best > ticks[-1]:
-            ticks.append(best)
-    return ticks
+    """Squares of round numbers: evenly spaced on the page (0, 1, 4, 9, 16, ...)."""
+    step = _nice(math.sqrt(high) / max(1, count))
+    last = math.floor(math.sqrt(high) / step + 1e-9)
+    return [round((k * step) ** 2, 12) for k in range(last + 1)]
 
 
 def _nice(step: float) -> float:
     if step <= 0:
         return 1.0
     base: float = 10.0 ** math.floor(math.log10(step))
-    return next(m * base for m in (1, 2, 2.5, 5, 10) if m * base >= step * 0.999)
+    return next(m * base for m in (1, 2, 5, 10) if m * base >= step * 0.75)

@@ -33,6 +33,7 @@ class StageData:
     timings: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
+    _files: dict[Path, list[Sample]] = field(default_factory=dict)
 
     def curve(self, name: str) -> Curve:
         """Step and mean of a (sum, count) metric; steps without it are left out."""
@@ -48,19 +49,21 @@ class StageData:
         return {name for line in self.metrics for name in line["metrics"]}
 
     def samples(self, pattern: str) -> list[list[Sample]]:
-        """Samples of the files that match ``pattern`` below ``samples/``, a list per file, in order of name."""
+        """Samples of the files below ``samples/`` that match ``pattern``: a list per file, by name."""
         return [self.sample_file(path) for path in sorted(self.folder.samples.glob(pattern))]
 
     def sample_file(self, path: Path) -> list[Sample]:
         """The samples of one file; none, and a note, where it cannot be read."""
         from ridgeline.rollout.store import read_samples
 
-        # A damaged Parquet file fails in as many ways as there are bytes in it.
-        try:
-            return read_samples(path)
-        except Exception as error:
-            self.notes.append(f"samples/{path.name} could not be read ({type(error).__name__}).")
-            return []
+        if path not in self._files:
+            # A damaged Parquet file fails in as many ways as there are bytes in it.
+            try:
+                self._files[path] = read_samples(path)
+            except Exception as error:
+                self.notes.append(f"samples/{path.name} could not be read ({type(error).__name__}).")
+                self._files[path] = []
+        return self._files[path]
 
 
 @dataclass
@@ -91,7 +94,7 @@ def read_run(path: Path) -> RunData:
     """Read everything the report needs from the run folder ``path``."""
     notes: list[str] = []
     text = _attempt(lambda: (path / "recipe.toml").read_text(encoding="utf-8"), "", "recipe.toml", notes)
-    recipe = _attempt(lambda: tomllib.loads(text), {}, "recipe.toml", notes)
+    recipe: dict[str, Any] = _attempt(lambda: tomllib.loads(text), {}, "recipe.toml", notes)
     environment = _object(path / "environment.json", notes)
     events = _lines(path / "events.jsonl", notes)
     stages = [_stage(folder, config, events) for folder, config in _stage_folders(path, recipe)]
@@ -145,7 +148,7 @@ def _is_object(line: dict[str, Any], key: str) -> bool:
 
 
 def _lines(path: Path, notes: list[str]) -> list[dict[str, Any]]:
-    lines = _attempt(lambda: read_lines(path), [], path.name, notes)
+    lines: list[dict[str, Any]] = _attempt(lambda: read_lines(path), [], path.name, notes)
     written = _attempt(lambda: path.read_bytes().count(b"\n"), 0, path.name, []) if lines else 0
     if written > len(lines):
         notes.append(f"{path.name} is damaged after line {len(lines)}; what follows is left out.")
@@ -155,7 +158,7 @@ def _lines(path: Path, notes: list[str]) -> list[dict[str, Any]]:
 def _object(path: Path, notes: list[str], *, missing_is_fine: bool = False) -> dict[str, Any]:
     if missing_is_fine and not path.is_file():
         return {}
-    value = _attempt(lambda: json.loads(path.read_text(encoding="utf-8")), {}, path.name, notes)
+    value: object = _attempt(lambda: json.loads(path.read_text(encoding="utf-8")), {}, path.name, notes)
     return value if isinstance(value, dict) else {}
 
 

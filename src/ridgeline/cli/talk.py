@@ -1,0 +1,193 @@
+"""``generate`` and ``chat``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+import typer
+
+from ridgeline.cli.settings import messages, output, print_json, settings_of
+
+if TYPE_CHECKING:
+    from ridgeline.schema.records import Message, Sample
+    from ridgeline.schema.stages.common import Sampling
+
+MODEL = typer.Argument(
+    ...,
+    help="runs/quickstart (its last model), runs/quickstart:sft, a model folder, GGUF file, hub id or smollm2-135m-instruct.",
+)
+MAX_NEW_TOKENS = typer.Option(128, "--max-new-tokens", min=1, help="Longest completion, in tokens.")
+TEMPERATURE = typer.Option(1.0, "--temperature", "-t", min=0.0, help="0 is greedy decoding.")
+TOP_P = typer.Option(1.0, "--top-p", min=0.0, max=1.0, help="Keep the likeliest tokens of this total mass.")
+TOP_K = typer.Option(0, "--top-k", min=0, help="Keep this many likeliest tokens; 0 keeps all.")
+SEED = typer.Option(0, "--seed", min=0, help="Same seed, same completions.")
+TEMPLATE = typer.Option(
+    None, "--chat-template", help="chatml, or the path of a Jinja file; default: the model's."
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("generate")(generate)
+    app.command("chat")(chat)
+
+
+def generate(
+    context: typer.Context,
+    model: str = MODEL,
+    prompts: Optional[list[str]] = typer.Argument(None, metavar="PROMPT...", help="What the user says."),
+    file: Optional[str] = typer.Option(
+        None, "--prompts", "-p", help="Prompt rows: a file, a folder or a hub id."
+    ),
+    samples: int = typer.Option(1, "--samples", "-n", min=1, help="Completions per prompt."),
+    out: Optional[Path] = typer.Option(
+        None, "--out", "-o", help="Write the samples here, one JSON object a line."
+    ),
+    reward: list[str] = typer.Option([], "--reward", help="Score completions; repeat to add rewards up."),
+    max_new_tokens: int = MAX_NEW_TOKENS,
+    temperature: float = TEMPERATURE,
+    top_p: float = TOP_P,
+    top_k: int = TOP_K,
+    seed: int = SEED,
+    chat_template: Optional[str] = TEMPLATE,
+) -> None:
+    """Sample completions of prompts.
+
+    \b
+    ridgeline generate smollm2-135m-instruct "Write one sentence about the sea." --samples 4
+    ridgeline generate runs/quickstart --prompts heldout.jsonl --reward sentiment_sentence --out samples.jsonl
+    """
+    from ridgeline.schema.errors import UsageError
+
+    if bool(prompts) == bool(file):
+        raise UsageError("give prompts either as arguments or as --prompts FILE.")
+    how = _sampling(max_new_tokens, temperature, top_p, top_k)
+    asked, rows = _prompt_rows(prompts, file)
+    from ridgeline.workbench import sampling
+
+    loaded = sampling.load(model, chat_template=chat_template)
+    drawn = sampling.sample(loaded, asked, how, samples=samples, seed=seed, rows=rows)
+    if reward:
+        sampling.score(drawn, reward)
+    if out is not None:
+        _write(out, drawn)
+    if settings_of(context).json:
+        print_json([sample.as_dict() for sample in drawn])
+    elif not settings_of(context).quiet and out is None:
+        _print_samples(asked, drawn, samples)
+    elif out is not None:
+        output().print(f"{len(drawn)} completions in {out}", markup=False)
+
+
+def chat(
+    model: str = MODEL,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+    temperature: float = typer.Option(0.7, "--temperature", "-t", min=0.0, help="0 is greedy decoding."),
+    top_p: float = typer.Option(
+        0.95, "--top-p", min=0.0, max=1.0, help="Keep the likeliest tokens of this mass."
+    ),
+    top_k: int = TOP_K,
+    seed: int = SEED,
+    system: Optional[str] = typer.Option(None, "--system", help="A system message to begin with."),
+    chat_template: Optional[str] = TEMPLATE,
+) -> None:
+    """Talk to a model. /reset forgets the conversation, /quit or Ctrl-D leaves.
+
+    \b
+    ridgeline chat runs/quickstart
+    ridgeline chat smollm2-135m-instruct --temperature 0
+    """
+    from ridgeline.schema.records import Message
+
+    how = _sampling(max_new_tokens, temperature, top_p, top_k)
+    from ridgeline.workbench import sampling
+
+    loaded = sampling.load(model, chat_template=chat_template)
+    start = [Message("system", system)] if system else []
+    history: list[Message] = list(start)
+    messages().print(f"{model}: /reset forgets, /quit or Ctrl-D leaves.", markup=False)
+    while True:
+        line = _read_line()
+        if line is None or line == "/quit":
+            return
+        if line == "/reset":
+            history = list(start)
+            messages().print("(forgotten)", markup=False)
+        elif line.startswith("/"):
+            messages().print(f"unknown command {line}; there are /reset and /quit.", markup=False)
+        elif line:
+            history = _answer(loaded, [*history, Message("user", line)], how, seed + len(history))
+
+
+def _answer(model: Any, history: list[Message], how: Sampling, seed: int) -> list[Message]:
+    """Print the model's turn; the conversation with it, or without the last question when it did not fit."""
+    from ridgeline.schema.errors import DataError
+    from ridgeline.schema.records import Message
+    from ridgeline.workbench import sampling
+
+    try:
+        answer = sampling.sample(model, [history], how, seed=seed)[0]
+    except DataError as error:
+        messages().print(f"{error} Use /reset.", markup=False)
+        return history[:-1]
+    output().print(answer.text + (" ..." if answer.truncated else ""), markup=False)
+    return [*history, Message("assistant", answer.text or " ")]
+
+
+def _read_line() -> str | None:
+    try:
+        return input("> ").strip()
+    except EOFError:
+        print()
+        return None
+
+
+def _sampling(max_new_tokens: int, temperature: float, top_p: float, top_k: int) -> Sampling:
+    from ridgeline.schema.config import validate
+    from ridgeline.schema.stages.common import Sampling
+
+    values = {
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_p": top_p,
+        "top_k": top_k,
+    }
+    return validate(Sampling, values, "sampling")
+
+
+def _prompt_rows(prompts: list[str] | None, file: str | None) -> tuple[list[Any], list[dict[str, Any]]]:
+    from ridgeline.data import formats
+    from ridgeline.data.sources import read_rows
+    from ridgeline.schema.errors import UsageError
+
+    if file is None:
+        if not all(prompt.strip() for prompt in prompts or []):
+            raise UsageError("a prompt is empty; write something between the quotes.")
+        return list(prompts or []), [{} for _ in prompts or []]
+    rows = formats.prompts(read_rows(file), file)
+    return [row.messages for row in rows], [dict(row.row) for row in rows]
+
+
+def _write(path: Path, drawn: list[Sample]) -> None:
+    from ridgeline.schema.errors import UsageError
+
+    try:
+        path.write_text("".join(json.dumps(sample.as_dict()) + "\n" for sample in drawn), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}.") from None
+
+
+def _print_samples(asked: list[Any], drawn: list[Sample], per_prompt: int) -> None:
+    from rich.text import Text
+
+    console = output()
+    for number, prompt in enumerate(asked):
+        if len(asked) > 1:
+            shown = prompt if isinstance(prompt, str) else prompt[-1].content
+            console.print(Text(f"> {shown}", style="dim"))
+        for sample in drawn[number * per_prompt : (number + 1) * per_prompt]:
+            scores = [f"{name} {value:.3f}" for name, value in sample.rewards.items() if value is not None]
+            marks = [*(["cut at the limit"] if sample.truncated else []), *scores]
+            console.print(Text(sample.text), Text(f"  [{', '.join(marks)}]" if marks else "", style="dim"))

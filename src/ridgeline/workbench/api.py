@@ -1,0 +1,188 @@
+"""The Python API: ``import ridgeline as rl``, then ``rl.run``, ``rl.sample``, ``rl.train_rl`` and the like."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ridgeline.models.load import LanguageModel
+from ridgeline.schema.config import validate
+from ridgeline.schema.recipe import Recipe, load_recipe, resolve_recipe
+from ridgeline.schema.records import Sample
+from ridgeline.schema.stages.common import Sampling
+from ridgeline.workbench import sampling as sampling_
+from ridgeline.workbench.evaluating import evaluate_models, evaluation_recipe
+from ridgeline.workbench.launch import check_new, default_folder, existing_run, launch, recipe_to_resume
+from ridgeline.workbench.progress import observing
+from ridgeline.workbench.rewards import reward_name
+from ridgeline.workbench.single import single_stage
+
+Data = str | Path | Sequence[Mapping[str, Any]]
+Reward = str | Callable[..., Any]
+Summary = dict[str, Any]
+
+
+def run(
+    recipe: str | Path | dict[str, Any],
+    out: str | Path | None = None,
+    overrides: Sequence[str] | None = None,
+    *,
+    quiet: bool = False,
+) -> Summary:
+    """Run a recipe (a TOML file, or the same as a dict) and return its summary.
+
+    ``out`` is the run folder (``runs/<name>`` by default); ``overrides`` are ``stage.key=value`` strings. The
+    summary is that of ``summary.json`` with the paths ``run`` and ``report``.
+
+    Raises:
+        UsageError, DataError, RunError: one sentence each; see ``ridgeline.schema.errors``.
+    """
+    changes = list(overrides or [])
+    if isinstance(recipe, dict):
+        resolved = resolve_recipe(recipe, Path.cwd(), changes)
+    else:
+        resolved = load_recipe(recipe, changes)
+    return _run(resolved, out, quiet=quiet)
+
+
+def resume(run: str | Path, recipe: str | Path | None = None, *, quiet: bool = False) -> Summary:
+    """Go on with an interrupted run, exactly where it stopped; ``recipe`` is by default the run's own."""
+    resolved = recipe_to_resume(existing_run(run), recipe)
+    return _run(resolved, run, resume_run=True, quiet=quiet)
+
+
+def load_model(
+    name: str, *, device: str = "auto", dtype: str = "auto", chat_template: str | None = None
+) -> LanguageModel:
+    """A language model and its tokenizer: the embedded name, ``run:stage``, a folder, a GGUF file or a hub id."""
+    return sampling_.load(name, device=device, dtype=dtype, chat_template=chat_template)
+
+
+def sample(
+    model: LanguageModel | str,
+    prompts: sampling_.Prompt | Sequence[sampling_.Prompt],
+    *,
+    samples: int = 1,
+    seed: int = 0,
+    reward: Reward | Sequence[Reward] | None = None,
+    rows: Sequence[dict[str, Any]] | None = None,
+    **options: Any,
+) -> list[Sample]:
+    """Completions of one prompt (text) or of several (texts or conversations), all samples of the first first.
+
+    ``options`` are those of sampling: max_new_tokens (128), temperature (1.0), top_p, top_k. ``reward`` (names
+    or functions) fills ``sample.rewards``; ``rows`` are columns for rewards that read them.
+    """
+    loaded = load_model(model) if isinstance(model, str) else model
+    asked: Sequence[sampling_.Prompt] = [prompts] if isinstance(prompts, str) else list(prompts)
+    how = validate(Sampling, options, "sampling")
+    drawn = sampling_.sample(loaded, asked, how, samples=samples, seed=seed, rows=rows)
+    if reward is not None:
+        sampling_.score(drawn, _listed(reward))
+    return drawn
+
+
+def train_sft(
+    model: LanguageModel | str, data: Data, out: str | Path, *, quiet: bool = False, **options: Any
+) -> Summary:
+    """Instruction tuning on ``data`` (a file, folder, hub id or list of dicts); the model is ``load_model(out)``.
+
+    ``options`` are those of the stage (epochs, rows_per_step, optimiser={"learning_rate": ...}) and seed,
+    device, dtype, chat_template.
+    """
+    return _train("sft", model, out, {"data": data, **options}, quiet=quiet)
+
+
+def train_reward_model(
+    model: LanguageModel | str, data: Data, out: str | Path, *, quiet: bool = False, **options: Any
+) -> Summary:
+    """Fit a reward model to preference pairs (``prompt``, ``chosen``, ``rejected``)."""
+    return _train("reward_model", model, out, {"data": data, **options}, quiet=quiet)
+
+
+def train_rl(
+    model: LanguageModel | str,
+    prompts: Data,
+    reward: Reward | Sequence[Reward],
+    out: str | Path,
+    *,
+    quiet: bool = False,
+    **options: Any,
+) -> Summary:
+    """Optimise a policy against ``reward``: names, or functions that another process can import.
+
+    A reward takes a list of samples and returns a list of float or None. ``options`` are those of the stage
+    (objective, steps, kl={"coefficient": ...}, sampling={"max_new_tokens": ...}) and seed, device, dtype.
+
+    Raises:
+        UsageError: a function that only exists in this process (a lambda, a notebook cell).
+    """
+    names = [reward_name(each) for each in _listed(reward)]
+    return _train("rl", model, out, {"prompts": prompts, "reward": names, **options}, quiet=quiet)
+
+
+def evaluate(
+    models: str | Sequence[str],
+    prompts: Data,
+    reward: Reward | Sequence[Reward],
+    out: str | Path,
+    *,
+    samples: int = 4,
+    quiet: bool = False,
+    **options: Any,
+) -> Summary:
+    """Compare models on the same prompts; the first is the baseline, a run folder stands for all its models."""
+    check_new(Path(out))
+    plan = evaluation_recipe(
+        [models] if isinstance(models, str) else list(models),
+        prompts=_as_file(prompts, Path(out), "prompts"),
+        rewards=[reward_name(each) for each in _listed(reward)],
+        samples=samples,
+        options=options,
+    )
+    with observing(Console(), plan.recipe, quiet=quiet) as observer:
+        return evaluate_models(plan, Path(out), observer=observer).as_dict()
+
+
+def _train(
+    kind: str, model: LanguageModel | str, out: str | Path, options: dict[str, Any], *, quiet: bool
+) -> Summary:
+    folder = Path(out)
+    check_new(folder)
+    for key in ("data", "prompts", "heldout"):
+        if key in options and not isinstance(options[key], float):
+            options[key] = _as_file(options[key], folder, key)
+    source = model if isinstance(model, str) else _saved(model, folder)
+    name = folder.name if folder.name[:1].isalnum() else None
+    return _run(single_stage(kind, model=source, options=options, name=name), folder, quiet=quiet)
+
+
+def _run(recipe: Recipe, out: str | Path | None, *, resume_run: bool = False, quiet: bool) -> Summary:
+    folder = default_folder(recipe) if out is None else Path(out)
+    with observing(Console(), recipe, quiet=quiet) as observer:
+        return launch(recipe, folder, resume=resume_run, observer=observer).as_dict()
+
+
+def _as_file(data: Any, folder: Path, name: str) -> str:
+    """Rows given as a list are kept in the run folder, so that the run can be resumed from its own files."""
+    if isinstance(data, str | Path):
+        return str(data)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in data), encoding="utf-8")
+    return str(path)
+
+
+def _saved(model: LanguageModel, folder: Path) -> str:
+    """The weights as they are now, not those of the path they were loaded from."""
+    start = folder / "start"
+    model.save(start)
+    return str(start)
+
+
+def _listed(reward: Reward | Sequence[Reward]) -> list[Reward]:
+    return [reward] if isinstance(reward, str) or callable(reward) else list(reward)

@@ -1,0 +1,119 @@
+"""What the sections ask of an rl stage: which reward is gold, which the proxy, and their held-out curves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ridgeline.schema.records import Sample
+from ridgeline.statistics.inputs import Floats
+from ridgeline.statistics.intervals import Estimate
+from ridgeline.statistics.paired import paired_difference
+from ridgeline.workbench.report.chart import Series
+from ridgeline.workbench.report.source import RunData, StageData, number_in
+
+
+@dataclass(frozen=True)
+class RlView:
+    """An rl stage, with the names of its rewards as the run records them."""
+
+    stage: StageData
+    gold: str | None
+    """The reward that is watched and never trained on; None where there is none."""
+    proxy: str
+    """The reward that is trained on."""
+    per_rollout: int
+    """Steps of the loop per rollout."""
+
+    @property
+    def leash(self) -> str:
+        """The KL coefficient in words."""
+        value = number_in(self.stage.result, "kl", "coefficient")
+        if value is None:
+            value = number_in(self.stage.config, "kl", "coefficient")
+        return "KL as in the preset" if value is None else f"KL leash {value:g}" if value else "no KL leash"
+
+    def heldout(self, measure: str, *, label: str = "held-out", tone: str = "ink", dash: str = "") -> Series:
+        """A measure of the held-out evaluations by rollout, with its interval."""
+        points = [
+            (self.rollout_of(line), line[measure]) for line in self.stage.evaluations if measure in line
+        ]
+        points = [(x, e) for x, e in points if number_in(e, "value") is not None]
+        return Series(
+            label,
+            [x for x, _ in points],
+            [float(e["value"]) for _, e in points],
+            tone=tone,
+            low=[number_in(e, "low") for _, e in points],
+            high=[number_in(e, "high") for _, e in points],
+            dash=dash,
+            dots=True,
+        )
+
+    def training(self, metric: str, *, label: str = "", tone: str = "ink", thin: bool = False) -> Series:
+        """A metric of the training steps, by rollout."""
+        steps, values = self.stage.curve(metric)
+        return Series(label, [step / self.per_rollout for step in steps], values, tone=tone, thin=thin)
+
+    def rollout_of(self, line: dict[str, Any]) -> float:
+        value = number_in(line, "rollout")
+        return float(line["step"]) / self.per_rollout if value is None else value
+
+    def evaluation_files(self) -> dict[int, list[Sample]]:
+        """Samples of the held-out evaluations by rollout."""
+        paths = sorted(self.stage.folder.samples.glob("evaluation-*.parquet"))
+        read = {int(path.stem.rpartition("-")[2]): self.stage.sample_file(path) for path in paths}
+        return {rollout: samples for rollout, samples in read.items() if samples}
+
+    def per_prompt(self, reward: str) -> tuple[list[int], Floats] | None:
+        """``[evaluations, prompts]``, means over each prompt's samples; None where prompts do not match."""
+        rows: list[dict[str, float]] = []
+        files = self.evaluation_files()
+        for samples in files.values():
+            groups: dict[str, list[float]] = {}
+            for sample in samples:
+                value = sample.rewards.get(reward)
+                if value is not None:
+                    groups.setdefault(sample.prompt_id, []).append(value)
+            rows.append({prompt: float(np.mean(values)) for prompt, values in groups.items()})
+        if not rows or not rows[0] or any(row.keys() != rows[0].keys() for row in rows):
+            return None
+        return list(files), np.array([[row[prompt] for prompt in rows[0]] for row in rows])
+
+    def change(self, reward: str) -> Estimate | None:
+        """Last held-out evaluation minus the first, on the same prompts."""
+        table = self.per_prompt(reward)
+        if table is None or len(table[0]) < 2 or table[1].shape[1] < 2:
+            return None
+        return paired_difference(table[1][0], table[1][-1])
+
+
+def rl_views(run: RunData) -> list[RlView]:
+    """The rl stages of the run that have left anything."""
+    golds = [
+        str(stage.config["annotator"]["gold"])
+        for stage in run.stages
+        if stage.kind == "collect" and isinstance(stage.config.get("annotator"), dict)
+    ]
+    return [_view(stage, golds) for stage in run.of_kind("rl")]
+
+
+def _view(stage: StageData, golds: list[str]) -> RlView:
+    monitors, rewards = (function_names(stage.config.get(key)) for key in ("monitor", "reward"))
+    gold = next((name for name in monitors if name in [plain(g) for g in golds]), None)
+    proxy = rewards[0] if len(rewards) == 1 else "total"
+    steps = [int(stage.config.get(key, 1)) for key in ("updates_per_rollout", "epochs_per_rollout")]
+    return RlView(stage, gold or next(iter(monitors), None), proxy, steps[0] * steps[1])
+
+
+def function_names(specs: Any) -> list[str]:
+    """Names under which the rewards of a recipe are recorded."""
+    values = [spec.get("function", "") if isinstance(spec, dict) else spec for spec in specs or []]
+    return [plain(str(value)) for value in values]
+
+
+def plain(function: str) -> str:
+    """``package.module:function`` is recorded as ``function``."""
+    return function.rpartition(":")[2]

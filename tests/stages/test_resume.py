@@ -1,0 +1,160 @@
+"""Interrupted anywhere and resumed: the same bytes as a run that never stopped."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ridgeline.schema.errors import Interrupted
+from ridgeline.schema.recipe import Recipe
+from ridgeline.schema.run_folder import read_lines
+from ridgeline.stages import collecting, pipeline
+from tests.stages import recipes
+from tests.stages.recipes import FAST, Interrupting, Table, differing, run_interrupted, stoppable
+
+BUILT_IN: Table = {"reward": ["length"], "monitor": ["random_coin"]}
+"""No worker processes, which would take most of the time here."""
+JUDGE: Table = {"name": "judge", "backbone": "full", "pairs_per_step": 12}
+
+
+def _rl(**changes: Any) -> Callable[[Path], list[Table]]:
+    return lambda world: [recipes.rl(world, **{**BUILT_IN, "steps": 3, **changes})]
+
+
+STAGES: dict[str, Callable[[Path], list[Table]]] = {
+    "sft, every step": lambda world: [recipes.sft()],
+    "sft, every 3 steps": lambda world: [recipes.sft(checkpoint_every=3)],
+    "reward model, frozen": lambda world: [recipes.reward_model(penalty=0.1, pooling="mean+last")],
+    "reward model, full": lambda world: [
+        recipes.reward_model(backbone="full", centering=0.1, checkpoint_every=2)
+    ],
+    "grpo": _rl(kl={"coefficient": 0.1}),
+    "rloo": _rl(objective="rloo"),
+    "reinforce, greedy baseline": _rl(objective={"preset": "reinforce", "advantage": "greedy_baseline"}),
+    "dr_grpo": _rl(objective="dr_grpo", checkpoint_every=2),
+    "dapo": _rl(objective="dapo", checkpoint_every=2),
+    "ppo, critic from the policy": _rl(objective="ppo", critic={"optimiser": FAST, "warmup": 1}),
+    "ppo, critic from a reward model": lambda world: [
+        recipes.reward_model(**JUDGE),
+        *_rl(objective="ppo", reward=["judge"], critic={"optimiser": FAST, "initialise_from": "judge"})(world),
+    ],
+    "several updates, adaptive KL": _rl(
+        kl={"coefficient": 0.1, "target": 0.05},
+        updates_per_rollout=3,
+        epochs_per_rollout=2,
+        checkpoint_every=4,
+        optimiser={**FAST, "schedule": "cosine", "weight_decay": 0.1},
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return recipes.make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module", params=STAGES)
+def whole(request: pytest.FixtureRequest, world: Path) -> tuple[Recipe, Path]:
+    """A recipe and the run of it that was never interrupted."""
+    name = str(request.param)
+    made = recipes.recipe(world, *STAGES[name](world))
+    folder = world / name.replace(" ", "-")
+    pipeline.run_recipe(made, folder, resume=False)
+    return made, folder
+
+
+def test_asked_to_stop_after_every_step(
+    whole: tuple[Recipe, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The first Ctrl-C, again and again: each resumed run makes one step and stops."""
+    made, folder = whole
+    stops = run_interrupted(made, tmp_path / "run", monkeypatch, lambda attempt: 1, gently=True)
+    assert stops >= 2
+    assert differing(folder, tmp_path / "run") == []
+
+
+def test_broken_off_in_any_phase(
+    whole: tuple[Recipe, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The second Ctrl-C: nothing is saved on the way out, the last checkpoint has to do."""
+    made, folder = whole
+    breaks = run_interrupted(
+        made, tmp_path / "run", monkeypatch, lambda attempt: 6 + 5 * attempt, gently=False
+    )
+    assert breaks >= 2
+    assert differing(folder, tmp_path / "run") == []
+
+
+def test_every_stage_after_one_another(world: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made = recipes.recipe(world, *recipes.everything(world))
+    pipeline.run_recipe(made, world / "everything", resume=False)
+    breaks = run_interrupted(
+        made, tmp_path / "run", monkeypatch, lambda attempt: 11 + 7 * attempt, gently=False
+    )
+    assert breaks >= 3
+    assert differing(world / "everything", tmp_path / "run") == []
+
+
+@pytest.mark.parametrize("kind", ["collect", "evaluate"])
+def test_sampling_stages_keep_finished_parts(
+    kind: str, world: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(collecting, "COMPLETIONS_PER_PART", 6)
+    stage = recipes.collect(world) if kind == "collect" else recipes.evaluate(world, "base", samples_per_prompt=6)
+    made = recipes.recipe(world, stage)
+    pipeline.run_recipe(made, tmp_path / "whole", resume=False)
+    with stoppable(monkeypatch) as request, pytest.raises(Interrupted, match="after part"):
+        pipeline.run_recipe(made, tmp_path / "run", resume=False, observer=Interrupting(4, request))
+    first = next((tmp_path / "run" / "stages").rglob("part-0000.parquet"))
+    written = first.stat().st_mtime_ns
+    run_interrupted_from = pipeline.run_recipe(made, tmp_path / "run", resume=True)
+    assert run_interrupted_from["stages"]
+    assert first.stat().st_mtime_ns == written, "a finished part was sampled again"
+    assert differing(tmp_path / "whole", tmp_path / "run") == []
+
+
+def test_lines_of_steps_that_are_repeated_are_not_doubled(
+    world: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Killed after metrics were written and before the checkpoint that holds their step."""
+    made = recipes.recipe(world, recipes.sft(checkpoint_every=3, evaluate_every=1))
+    folder = tmp_path / "run"
+    watcher = Interrupting(10**9, None)
+    with pytest.raises(KeyboardInterrupt):
+        _stop_at_step(made, folder, watcher, 1)
+    stage = recipes.stage_folder(folder)
+    assert len((stage / "metrics.jsonl").read_text().splitlines()) == 2
+    with (stage / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "metr')  # what a kill in the middle of a write leaves
+    pipeline.run_recipe(made, folder, resume=True)
+    steps = [line["step"] for line in read_lines(stage / "metrics.jsonl")]
+    assert steps == list(range(len(steps)))
+    shutil.rmtree(tmp_path / "whole", ignore_errors=True)
+    pipeline.run_recipe(made, tmp_path / "whole", resume=False)
+    assert differing(tmp_path / "whole", folder) == []
+
+
+def _stop_at_step(made: Recipe, folder: Path, watcher: Interrupting, step: int) -> None:
+    original = watcher.told
+
+    def told(kind: str, text: str) -> None:
+        original(kind, text)
+        if (kind, text) == ("step", str(step)):
+            raise KeyboardInterrupt
+
+    watcher.told = told  # type: ignore[method-assign]
+    pipeline.run_recipe(made, folder, resume=False, observer=watcher)
+
+
+def test_a_stop_in_the_last_step_finishes_the_run(
+    world: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = recipes.recipe(world, recipes.sft(heldout="demonstrations.jsonl", rows_per_step=16))
+    with stoppable(monkeypatch) as request:
+        request.asked = True
+        summary = pipeline.run_recipe(made, tmp_path / "run", resume=False)
+    assert summary["stages"]["sft"]["heldout_nll_after"] < summary["stages"]["sft"]["heldout_nll_before"]
