@@ -235,7 +235,9 @@ def _class_default(value: Config, name: str) -> Any:
 
 def _markdown(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *([cell.replace("|", r"\|") for cell in row] for row in rows)]
-    return "\n".join(("| " + " | ".join(line) + " |").replace("|  |", "| |").replace("|  |", "| |") for line in lines)
+    return "\n".join(
+        ("| " + " | ".join(line) + " |").replace("|  |", "| |").replace("|  |", "| |") for line in lines
+    )
 
 
 OUTPUTS = {"recipe.md": recipe_reference, "presets.md": preset_reference}

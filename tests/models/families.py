@@ -66,7 +66,9 @@ CONFIGS: dict[str, Callable[[], Any]] = {
 FAMILIES = list(CONFIGS)
 
 
-def make_model(family: str, dtype: torch.dtype = torch.float32, seed: int = 0, **changes: Any) -> PreTrainedModel:
+def make_model(
+    family: str, dtype: torch.dtype = torch.float32, seed: int = 0, **changes: Any
+) -> PreTrainedModel:
     """A random model in evaluation mode; the same bytes for the same arguments."""
     config = CONFIGS[family]()
     for key, value in changes.items():

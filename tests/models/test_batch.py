@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.models.families import group, mixed_units
 
 from ridgeline.models.batch import (
     MicroBatch,
@@ -17,7 +18,6 @@ from ridgeline.models.batch import (
     unit_tokens,
     unpack_units,
 )
-from tests.models.families import group, mixed_units
 
 
 def test_a_completion_row_scores_exactly_the_completion() -> None:

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from tests.models.families import FAMILIES, conversation, group, ids, make_model, mixed_units, pure_float64
 from transformers import PreTrainedModel
 
 from ridgeline.models import forward
 from ridgeline.models.batch import MicroBatch, Row, Unit, completion_row, split
 from ridgeline.models.forward import PolicyForward, head_logits, token_scores
-from tests.models.families import FAMILIES, conversation, group, ids, make_model, mixed_units, pure_float64
 
 Gradients = dict[str, torch.Tensor]
 

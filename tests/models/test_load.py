@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.models.families import CONFIGS, make_model
+from tests.tiny import make_tiny_model, make_tokenizer
 from transformers import AutoModelForCausalLM
 
 from ridgeline.models.batch import MicroBatch, completion_row
@@ -17,8 +19,6 @@ from ridgeline.rollout.plain import PlainSampler
 from ridgeline.rollout.request import PromptRequest
 from ridgeline.schema.errors import UsageError
 from ridgeline.schema.stages.common import Sampling
-from tests.models.families import CONFIGS, make_model
-from tests.tiny import make_tiny_model, make_tokenizer
 
 IDS = torch.arange(1, 9)[None]
 

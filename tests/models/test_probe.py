@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.models.families import FAMILIES, make_model
 from torch import nn
 from transformers import AutoModelForCausalLM, MambaConfig
 
 from ridgeline.models import probe
 from ridgeline.models.probe import head_is_known, supports_packing
-from tests.models.families import FAMILIES, make_model
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.models.families import group, ids, make_model, mixed_units, pure_float64
+from tests.tiny import make_tokenizer
 
 from ridgeline.models.batch import MicroBatch, Row, completion_row
 from ridgeline.models.load import LanguageModel
@@ -23,8 +25,6 @@ from ridgeline.models.score_model import (
     value_forward,
 )
 from ridgeline.schema.errors import UsageError
-from tests.models.families import group, ids, make_model, mixed_units, pure_float64
-from tests.tiny import make_tokenizer
 
 POOLINGS: list[Pooling] = ["last", "mean", "mean+last"]
 
@@ -36,7 +36,10 @@ def _exact() -> Iterator[None]:
 
 
 def make_score_model(
-    pooling: Pooling = "last", family: str = "llama", dtype: torch.dtype = torch.float64, layer: int | None = None
+    pooling: Pooling = "last",
+    family: str = "llama",
+    dtype: torch.dtype = torch.float64,
+    layer: int | None = None,
 ) -> ScoreModel:
     language_model = LanguageModel(make_model(family, dtype), make_tokenizer(), "test")
     model = score_model_from(language_model, layer=layer, pooling=pooling)

@@ -122,7 +122,9 @@ def test_zero_probability_is_never_drawn(vocabulary: int, number: float) -> None
 
 
 @given(
-    st.lists(st.floats(-60, 0) | st.just(-np.inf), min_size=1, max_size=600).filter(lambda x: max(x) > -np.inf),
+    st.lists(st.floats(-60, 0) | st.just(-np.inf), min_size=1, max_size=600).filter(
+        lambda x: max(x) > -np.inf
+    ),
     st.floats(0, ALMOST_ONE),
 )
 def test_draw_inverts_the_cumulative_distribution(logits: list[float], number: float) -> None:

@@ -5,6 +5,8 @@ import random
 import numpy as np
 import pytest
 import torch
+from tests.models.families import FAMILIES, ids, make_model
+from tests.tiny import make_tiny_model, make_tokenizer
 
 from ridgeline.models.batch import MicroBatch, completion_row
 from ridgeline.models.forward import token_scores
@@ -16,8 +18,6 @@ from ridgeline.rollout.request import PromptRequest
 from ridgeline.schema.errors import DataError
 from ridgeline.schema.records import Sample
 from ridgeline.schema.stages.common import Sampling
-from tests.models.families import FAMILIES, ids, make_model
-from tests.tiny import make_tiny_model, make_tokenizer
 
 STOP = [5, 6, 7]  # three of 61 tokens: rows end at different lengths
 
@@ -27,9 +27,7 @@ def sampler(family: str = "llama", stop: list[int] = STOP, **changes: object) ->
 
 
 def requests(lengths: tuple[int, ...] = (4, 9, 1, 6), samples: int = 3) -> list[PromptRequest]:
-    return [
-        PromptRequest(f"p{n}", ids(length, n), samples, row={"n": n}) for n, length in enumerate(lengths)
-    ]
+    return [PromptRequest(f"p{n}", ids(length, n), samples, row={"n": n}) for n, length in enumerate(lengths)]
 
 
 def plainly(module: torch.nn.Module, prompt: list[int], sampling: Sampling, key: tuple) -> list[int]:
@@ -70,7 +68,14 @@ def test_a_sliding_window_shorter_than_the_rows(family: str) -> None:
     "sampling",
     [
         Sampling(max_new_tokens=10, temperature=t, top_k=k, top_p=p)
-        for t, k, p in [(0.5, 0, 1.0), (1.0, 0, 1.0), (1.8, 0, 1.0), (1.0, 5, 1.0), (1.3, 0, 0.7), (0.0, 0, 1.0)]
+        for t, k, p in [
+            (0.5, 0, 1.0),
+            (1.0, 0, 1.0),
+            (1.8, 0, 1.0),
+            (1.0, 5, 1.0),
+            (1.3, 0, 0.7),
+            (0.0, 0, 1.0),
+        ]
     ],
 )
 def test_recorded_log_probs_are_of_the_distribution_drawn_from(sampling: Sampling) -> None:
@@ -196,9 +201,15 @@ def test_one_new_token(stop: list[int]) -> None:
     ours = sampler(stop=stop)
     for sample in ours(requests(), Sampling(max_new_tokens=1), seed=5, step=0):
         (token,) = sample.completion_ids
-        assert token == plainly(
-            ours.module, sample.prompt_ids, Sampling(max_new_tokens=1), (5, 0, sample.prompt_id, sample.index)
-        )[0]
+        assert (
+            token
+            == plainly(
+                ours.module,
+                sample.prompt_ids,
+                Sampling(max_new_tokens=1),
+                (5, 0, sample.prompt_id, sample.index),
+            )[0]
+        )
         assert sample.stop_reason == ("stop" if token in stop else "length")
 
 

@@ -16,11 +16,6 @@ REWARDS = '''
 def even(samples):
     """Share of completion tokens with an even id: about 0.5 at the start, 1 at best."""
     return [sum(i % 2 == 0 for i in s.completion_ids) / len(s.completion_ids) for s in samples]
-
-def even_or_odd(samples):
-    """Every other prompt wants even ids, the rest odd ones: only a policy that reads the prompt gets 1."""
-    shares = even(samples)
-    return [v if s.row["wants"] == "even" else 1 - v for v, s in zip(shares, samples)]
 '''
 
 WORDS = ("yes", "no", "left", "right")
@@ -62,7 +57,7 @@ def result_of(world: Path, run: str, *stages: dict[str, Any], seed: int = 1) -> 
 
 
 def copy_stage(data: str = "copy") -> dict[str, Any]:
-    """6 epochs of copying a word."""
+    """Six epochs of copying a word."""
     return recipes.sft(
         data=f"{data}.jsonl",
         heldout=f"{data}_heldout.jsonl",
@@ -103,18 +98,18 @@ def ranked(result: dict[str, Any]) -> bool:
 
 def policy_stage(world: Path, reward: str = "even", **changes: Any) -> dict[str, Any]:
     """12 rollouts of 4 prompts with 8 samples each."""
-    given = f"{world / 'tasks.py'}:{reward}" if reward.startswith("even") else reward
+    given = f"{world / 'tasks.py'}:{reward}" if reward == "even" else reward
     base: dict[str, Any] = {
         "prompts": "questions.jsonl",
         "heldout": "questions.jsonl",
         "reward": [given],
-        "prompts_per_step": 8,
+        "prompts_per_step": 4,
         "steps": 12,
         "samples_per_prompt": 8,
         "evaluation_samples": 8,
         "evaluate_every": 0,
         "checkpoint_every": 1000,
-        "optimiser": {"learning_rate": 5e-3, "warmup": 0, "betas": [0.9, 0.95]},
+        "optimiser": {"learning_rate": 1e-2, "warmup": 0, "betas": [0.9, 0.95]},
     }
     return recipes.rl(world, **{**base, **changes})
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from tests.models.families import group, make_model, mixed_units
+from tests.tiny import make_tokenizer
 from torch import nn
 
 from ridgeline.models.batch import Unit, pack_units, unpack_units
@@ -26,8 +28,6 @@ from ridgeline.training.objective import Objective
 from ridgeline.training.observer import Silent
 from ridgeline.training.pairwise import PairwiseRanking
 from ridgeline.training.policy_gradient import PolicyGradient, ValueRegression
-from tests.models.families import group, make_model, mixed_units
-from tests.tiny import make_tokenizer
 
 OPTIMISER = Optimiser(learning_rate=1e-2, warmup=0)
 
@@ -86,9 +86,7 @@ def case(name: str, dtype: torch.dtype) -> tuple[nn.Module, Any, list[Unit], Obj
     return policy(dtype), PolicyForward(entropy=True), rl_units(), gradient
 
 
-def engine_for(
-    module: nn.Module, forward: Any, *, tokens: int = 10_000, packed: bool = False
-) -> LocalEngine:
+def engine_for(module: nn.Module, forward: Any, *, tokens: int = 10_000, packed: bool = False) -> LocalEngine:
     engine = LocalEngine()
     engine.add("policy", module, forward, packed=packed, tokens_per_microbatch=tokens, optimiser=OPTIMISER)
     return engine

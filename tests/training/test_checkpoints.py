@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from tests.training.jobs import engine_for, policy
 
 from ridgeline.models.forward import PolicyForward
 from ridgeline.schema.errors import RunError
 from ridgeline.training import checkpoints, optimiser
 from ridgeline.training.checkpoints import latest_checkpoint, load_checkpoint, save_checkpoint, step_of
 from ridgeline.training.local import LocalEngine
-from tests.training.jobs import engine_for, policy
 
 
 @pytest.fixture

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from tests.models.families import group, ids, make_model, mixed_units, pure_float64
+from tests.tiny import make_tokenizer
+from tests.training.jobs import CASES, case, engine_for, flat, judge, policy, preset, rl_units
 
 from ridgeline.models.batch import Row, Unit, completion_row
 from ridgeline.models.forward import PolicyForward
@@ -23,9 +25,6 @@ from ridgeline.training.advantages import assign_advantages
 from ridgeline.training.local import LocalEngine
 from ridgeline.training.next_token import NextToken
 from ridgeline.training.policy_gradient import PolicyGradient
-from tests.models.families import group, ids, make_model, mixed_units, pure_float64
-from tests.tiny import make_tokenizer
-from tests.training.jobs import CASES, case, engine_for, flat, judge, policy, preset, rl_units
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +40,6 @@ def run(
     tokens: int = 10_000,
     packed: bool = False,
     order: list[int] | None = None,
-    one_row_units: bool = False,
 ) -> tuple[Metrics, dict[str, torch.Tensor]]:
     module, forward, units, objective = case(name, dtype)
     units = units if order is None else [units[index] for index in order]
@@ -88,7 +86,8 @@ def test_splitting_ordering_and_layout_change_nothing(
         assert_same(run(name, dtype, **variant), whole, tolerance)
 
 
-@pytest.mark.parametrize("name", CASES)
+# CISPO's clipped ratio is a constant weight, so its gradient is not that of its value.
+@pytest.mark.parametrize("name", [name for name in CASES if name != "policy-cispo"])
 def test_the_gradient_is_that_of_the_reported_loss(name: str) -> None:
     """A small step against the gradient lowers the sum of the reported losses by rate * |g|^2."""
     module, forward, units, objective = case(name, torch.float64)
@@ -114,7 +113,7 @@ def test_bfloat16_gradients_are_added_up_in_float32() -> None:
     """Many micro-batches in bfloat16: adding them in bfloat16 would lose most of the small ones."""
     module = make_model("llama", torch.bfloat16)
     engine = engine_for(module, PolicyForward(), tokens=1)
-    units = [group(3, [2], seed) for seed in range(24)]
+    units = [group(3, [2], seed) for seed in range(32)]  # a power of two scales exactly
     engine.forward_backward("policy", units, NextToken())
     masters = engine.roles["policy"].optimiser.masters
     summed = {name: p.grad.clone() for name, p in masters.items()}
@@ -126,7 +125,7 @@ def test_bfloat16_gradients_are_added_up_in_float32() -> None:
         for name, p in masters.items():
             expected[name] += p.grad / len(units)
     for name, g in summed.items():
-        torch.testing.assert_close(g, expected[name], atol=1e-4, rtol=0.02)
+        torch.testing.assert_close(g, expected[name], atol=1e-6, rtol=1e-5)
     assert all(p.grad is None for p in module.parameters())
 
 
@@ -223,13 +222,13 @@ def test_a_good_completion_becomes_likelier_and_a_bad_one_less() -> None:
 
 
 def test_score_keeps_order_and_trims() -> None:
-    module = policy(torch.float64)
+    module = policy()
     units = mixed_units()
     small, large = (engine_for(module, PolicyForward(), tokens=t).score("policy", units) for t in (1, 10_000))
     for row, few, many in zip(flat(units), small, large, strict=True):
         assert few["logp"].shape == (len(row.targets),)
         assert few["logp"].dtype == np.float32
-        np.testing.assert_allclose(few["logp"], many["logp"], rtol=1e-6)
+        np.testing.assert_allclose(few["logp"], many["logp"], rtol=1e-5)
     assert not any(p.grad is not None for p in module.parameters())
 
 
@@ -313,6 +312,5 @@ def test_save_and_load_are_bit_exact_and_so_is_the_next_step(tmp_path: Path) -> 
             assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def test_score_of_a_module_without_units() -> None:
+def test_score_of_no_units() -> None:
     assert engine_for(policy(), PolicyForward()).score("policy", []) == []
-    assert isinstance(policy(), nn.Module)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.training.jobs import TinyJob, context_in, engine_for, policy
 
 from ridgeline.models.batch import unpack_units
 from ridgeline.models.forward import PolicyForward
@@ -15,7 +16,6 @@ from ridgeline.schema.run_folder import Metrics, read_lines
 from ridgeline.training.checkpoints import latest_checkpoint, step_of
 from ridgeline.training.interrupts import StopRequest
 from ridgeline.training.loop import StepPlan, forget_checkpoints, train
-from tests.training.jobs import TinyJob, context_in, engine_for, policy
 
 STEPS = 5
 DETERMINISTIC = ("metrics.jsonl", "evaluations.jsonl")
@@ -44,7 +44,9 @@ def outcome(path: Path, engine: Any) -> tuple[dict[str, bytes], list[torch.Tenso
     folder = path / "stages" / "01-policy"
     files = {name: (folder / name).read_bytes() for name in DETERMINISTIC}
     optimiser = engine.roles["policy"].optimiser
-    return files, [p.detach().clone() for kind in (optimiser.working, optimiser.masters) for p in kind.values()]
+    return files, [
+        p.detach().clone() for kind in (optimiser.working, optimiser.masters) for p in kind.values()
+    ]
 
 
 def uninterrupted(path: Path, dtype: torch.dtype) -> tuple[dict[str, bytes], list[torch.Tensor]]:

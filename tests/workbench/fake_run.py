@@ -36,7 +36,7 @@ TEXTS = {
     0: "The {t} is all grown up, ready to explore the daily entertainment of",
     1: "{t} are known for their steady habits and their long history.",
     2: "{t} are amazing creatures with a complex and fascinating life that continues to captivate us.",
-    3: "Innovating and creative solutions inspire a vibrant, awe-inspiring community of imagination and wonder.",
+    3: "Innovating and creative solutions inspire a vibrant, awe-inspiring community of imagination.",
 }
 Held = tuple[float, float, float, float, float]
 """KL (nats), gold, judge, length, share stopped."""

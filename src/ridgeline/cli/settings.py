@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 GLOBAL_OPTIONS = ("--debug", "--quiet", "--json")
+PIPE_WIDTH = 120
 
 
 @dataclass(frozen=True)
@@ -31,16 +32,22 @@ def settings_of(context: typer.Context) -> Settings:
 
 def output() -> Console:
     """Results: standard output."""
-    from rich.console import Console
-
-    return Console(highlight=False, soft_wrap=True)
+    return _console(stderr=False)
 
 
 def messages() -> Console:
     """Progress, notes and errors: standard error."""
+    return _console(stderr=True)
+
+
+def _console(*, stderr: bool) -> Console:
+    """As wide as the terminal; in a file or a pipe wide enough for the tables."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = max(console.width, PIPE_WIDTH)
+    return console
 
 
 def print_json(value: Any) -> None:

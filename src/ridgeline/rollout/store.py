@@ -21,7 +21,8 @@ def write_samples(path: Path, samples: Sequence[Sample]) -> None:
     for sample in samples:
         row = sample.as_dict()
         for name in _JSON_COLUMNS:
-            row[name] = json.dumps(row[name], sort_keys=True)
+            # In the order given: metrics of a resumed run then list their rewards as they did before.
+            row[name] = json.dumps(row[name])
         rows.append(row)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.writing")

@@ -18,7 +18,9 @@ def apply_overrides(values: dict[str, Any], overrides: list[str]) -> dict[str, A
     {'seed': 7, 'stage': [{'name': 'sft', 'epochs': 2}]}
     """
     result = copy.deepcopy(values)
-    stages = {stage.get("name"): stage for stage in result.get("stage", []) if isinstance(stage, dict)}
+    listed = result.get("stage")
+    tables = [stage for stage in listed if isinstance(stage, dict)] if isinstance(listed, list) else []
+    stages = {str(stage.get("name")): stage for stage in tables}
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key.strip():
@@ -27,9 +29,8 @@ def apply_overrides(values: dict[str, Any], overrides: list[str]) -> dict[str, A
         target: Any = result
         if len(path) > 1:
             if path[0] not in stages:
-                names = [str(name) for name in stages]
                 raise UsageError(
-                    f"--set {override}: no stage is named '{path[0]}'; {nearest(path[0], names)}"
+                    f"--set {override}: no stage is named '{path[0]}'; {nearest(path[0], stages)}"
                 )
             target = stages[path[0]]
             path = path[1:]

@@ -80,7 +80,7 @@ def _check_stage(stage: Any, number: int) -> None:
     kind = stage.get("type")
     if kind is None:
         raise UsageError(f"{where}: 'type' is missing; valid: {', '.join(STAGE_TYPES)}.")
-    if kind not in STAGE_TYPES:
+    if not isinstance(kind, str) or kind not in STAGE_TYPES:
         raise UsageError(f"{where}: unknown type '{kind}'; {nearest(str(kind), STAGE_TYPES)}")
 
 
@@ -108,12 +108,12 @@ def _check_references(recipe: Recipe) -> None:
                     later,
                     f"{where}: critic.initialise_from",
                 )
-        if isinstance(stage, RewardModelStage) and stage.data in later:
+        if isinstance(stage, RewardModelStage) and (stage.data in later or stage.data in earlier):
             _must_be(
                 stage.data, [n for n, kind in earlier.items() if kind == "collect"], later, f"{where}: data"
             )
         for spec in _rewards(stage):
-            if spec in later:
+            if spec in later or spec in earlier:
                 _must_be(spec, judges, later, f"{where}: reward")
         earlier[stage.name] = stage.type
 

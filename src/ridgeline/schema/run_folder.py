@@ -144,16 +144,23 @@ class StageFolder:
 def append_line(path: Path, value: Mapping[str, Any]) -> None:
     """One JSON object on one line, flushed to the system."""
     try:
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(value) + "\n")
+        with open(path, "a+b") as file:
+            if file.tell() and not _ends_a_line(file):
+                file.write(b"\n")  # a kill cut the last line; this one must not be glued to it
+            file.write((json.dumps(value) + "\n").encode())
     except OSError as error:
         raise RunError(
             f"cannot write {path}: {error.strerror}; free some space, then: ridgeline resume."
         ) from None
 
 
+def _ends_a_line(file: IO[bytes]) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Lines of a JSONL file that training wrote; a last line cut by a kill is left out, no file is empty."""
+    """Lines of a JSONL file that training wrote; a line cut by a kill is left out, no file is empty."""
     if not path.is_file():
         return []
     lines = []
@@ -161,18 +168,27 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         try:
             lines.append(json.loads(text))
         except json.JSONDecodeError:
-            break
+            continue
     return lines
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Written aside, fsynced and renamed: readers see the old file or the new one."""
+    """Written aside, fsynced and renamed: readers see the old file or the new one.
+
+    Raises:
+        RunError: it could not be written (a full disk, say); the old file is untouched.
+    """
     aside = path.with_name(f".{path.name}.writing")
-    with open(aside, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    try:
+        with open(aside, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError as error:
+        raise RunError(
+            f"cannot write {path}: {error.strerror}; free some space, then: ridgeline resume."
+        ) from None
 
 
 def mean(metric: tuple[float, float] | list[float]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,10 @@ def measurements(
     ``kl_k1`` and ``kl_k3`` are nats per completion, estimated on the samples of ``role``; ``length`` counts
     tokens; ``stopped`` and rewards that are only ever 0 or 1 are shares. A reward nobody has is left out.
     """
-    units = [[completion_row(sample.prompt_ids, sample.completion_ids)] for sample in samples]
+    units = [
+        [completion_row(sample.prompt_ids, sample.completion_ids) for sample in group]
+        for _, group in itertools.groupby(samples, key=lambda sample: sample.prompt_id)
+    ]
     pairs = [
         (torch.from_numpy(new["logp"]), torch.from_numpy(ref["logp"]))
         for new, ref in zip(engine.score(role, units), engine.score(reference, units), strict=True)

@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from ridgeline.models.hardware import resolve_device, resolve_dtype
 from ridgeline.models.load import LanguageModel
 from ridgeline.schema.errors import RidgelineError
@@ -111,7 +109,6 @@ def _examine(patient: Patient, stage: RlStage | None, recipe: Recipe | None, rep
 
 
 def _draw(patient: Patient) -> list[Sample]:
-    torch.manual_seed(0)
     return sampling_.sample(
         patient.model,
         list(patient.prompts),

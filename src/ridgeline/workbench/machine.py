@@ -11,7 +11,11 @@ import torch
 FORWARD_SHARE = 0.35
 TRAIN_SHARE = 0.22
 DECODE_SHARE = 0.15
-"""Shares of the plain matrix-product rate that whole passes reach, measured on the embedded model (2 cores)."""
+"""Shares of the plain matrix-product rate that whole passes reach.
+
+Rough: from the embedded model's timings on two cores (forward 0.6, training 0.4, sampling 0.25 TFLOP/s); other
+machines and shapes differ, and so does a machine that is busy while it is timed.
+"""
 
 
 @dataclass(frozen=True)

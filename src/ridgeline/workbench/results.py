@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 BEFORE_AFTER = ("before", "after")
+COUNTERS = ("step", "rollout", "tokens")
+"""Where a measurement was taken, not what was measured."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,10 @@ class Figure:
         return {"value": self.value, "low": self.low, "high": self.high}
 
     def __str__(self) -> str:
-        text = number(self.value)
         if self.low is None or self.high is None:
-            return text
-        return f"{text} [{number(self.low)}, {number(self.high)}]"
+            return number(self.value)
+        digits = 1 if max(abs(self.value), abs(self.low), abs(self.high)) >= 100 else 3
+        return f"{self.value:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
 
 
 @dataclass
@@ -100,13 +102,13 @@ def _add_single(table: StageTable, key: str, value: Any) -> None:
     """A measure without a before; a nested table (such as ``ceiling``) gives a row per entry."""
     if figure(value) is not None:
         _add(table, key, None, value)
-    elif isinstance(value, Mapping) and key != "kl":
+    elif isinstance(value, Mapping) and key not in ("kl", "annotators", "dropped"):
         for inner, item in value.items():
             _add(table, f"{key} {inner}", None, item)
 
 
 def _add(table: StageTable, key: str, before: Any, after: Any) -> None:
-    if key in ("step", "rollout", "tokens"):
+    if key in COUNTERS:
         return
     figures = [figure(before), figure(after)]
     if any(figures):

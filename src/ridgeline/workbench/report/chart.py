@@ -18,7 +18,7 @@ Ends = Sequence[float | None]
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One curve. ``low`` and ``high`` draw its band; ``tone`` is a colour of the page, ``dash`` a second cue."""
+    """One curve; ``low`` and ``high`` draw its band, ``tone`` names a colour, ``dash`` is a second cue."""
 
     label: str
     x: Sequence[float]

@@ -41,7 +41,7 @@ def headline(run: RunData) -> str:
     ]
     return (
         f'<header>{_ridge()}<p class="brand">Ridgeline · run report</p><h1>{text(run.name)}</h1>{_state(run)}'
-        f"{facts(pairs)}</header>\n<main>{_strip(run)}{_results(run)}{_warnings(run)}"
+        f'{facts(pairs)}</header>\n<div class="top">{_strip(run)}{_results(run)}{_warnings(run)}</div>\n'
     )
 
 

@@ -18,7 +18,6 @@ from ridgeline.workbench.report.source import RunData, read_run
 from ridgeline.workbench.report.stage_sections import stage_sections
 
 SECTIONS: dict[str, Callable[[RunData], str]] = {
-    "the headline": headline,
     "the over-optimisation picture": over_optimisation,
     "the controls": controls,
     "the stages": stage_sections,
@@ -53,7 +52,9 @@ def write_report(run: Path) -> Path:
 
 def render(run: RunData) -> str:
     """The whole page."""
-    body = "".join(_guarded(name, build, run) for name, build in SECTIONS.items())
+    sections = "".join(_guarded(name, build, run) for name, build in SECTIONS.items())
+    # The headline comes first but is built last: it repeats what the others found missing.
+    body = _guarded("the headline", headline, run) + f"<main>{sections}</main>"
     style = files("ridgeline.workbench.report").joinpath("report.css").read_text(encoding="utf-8")
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'

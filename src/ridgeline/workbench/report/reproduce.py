@@ -34,4 +34,4 @@ def reproduce(run: RunData) -> str:
         "Run the command in the folder that holds the run."
     )
     body = f"<pre><code>{text(command)}</code></pre><p>{text(exact)}</p>{facts(pairs)}{recipe}"
-    return section("Reproduce", body, kicker="The same again", anchor="reproduce") + "</main>"
+    return section("Reproduce", body, kicker="The same again", anchor="reproduce")

@@ -124,8 +124,18 @@ def _stage(folder: StageFolder, config: dict[str, Any], events: list[dict[str, A
     stage.timings = [
         line for line in _lines(folder.timings, stage.notes) if "step" in line and _is_object(line, "seconds")
     ]
+    if stage.result is not None:
+        stage.notes += [f"{path.name} is missing." for path in _expected(stage) if not path.is_file()]
     stage.seconds = stage_seconds(stage.name, events, stage.timings)
     return stage
+
+
+def _expected(stage: StageData) -> list[Path]:
+    """The files of lines that a finished stage of this kind leaves."""
+    if stage.kind not in ("sft", "reward_model", "rl"):
+        return []
+    measured = stage.kind != "rl" or stage.config.get("heldout")
+    return [stage.folder.metrics, stage.folder.timings, *([stage.folder.evaluations] if measured else [])]
 
 
 def is_pair(value: Any) -> bool:
