@@ -65,9 +65,9 @@ def recipe_reference() -> str:
         "Paths are relative to the folder of the recipe. Any option can be changed from the command line: "
         "`--set stage.key=value`, or `--set key=value` for the options of the run. The run folder keeps the "
         "resolved recipe, every default written out.",
-        "A table inside a stage, such as `optimiser` or `kl`, is taken as a whole: options that it leaves out "
-        "have the defaults listed under [Tables inside a stage](#tables-inside-a-stage), not those that the "
-        "stage or the objective would have set.",
+        "A table inside a stage, such as `optimiser` or `kl`, is taken as a whole: options that it leaves "
+        "out have the defaults listed under [Tables inside a stage](#tables-inside-a-stage), not those that "
+        "the stage or the objective would have set.",
         "The objectives that `rl` knows are in [presets.md](presets.md), the formats of data files in "
         "[formats.md](formats.md), and a recipe that uses every stage type in "
         "[../recipes/quickstart.toml](../recipes/quickstart.toml).",
@@ -97,7 +97,7 @@ def preset_reference() -> str:
                 "[policy gradients](guide/06-policy-gradients.md) explains what the axes do.",
                 "## Presets",
                 _markdown(["axis", *(f"`{name}`" for name in PRESETS)], rows),
-                "An empty cell means that the axis is not set. `length` is then the stage's "
+                "A dash means that the axis is not set. `length` is then the stage's "
                 "`sampling.max_new_tokens` where `aggregation` is `fixed`.",
                 "## Axes",
                 _markdown(["axis", "choices", "meaning"], list(_axis_rows())),

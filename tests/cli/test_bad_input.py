@@ -6,7 +6,6 @@ import fcntl
 from pathlib import Path
 
 import pytest
-
 from tests.cli.call import assert_one_sentence, call
 from tests.tiny_recipe import write_tiny_recipe
 
@@ -68,7 +67,9 @@ def test_wrong_data_names_file_and_place(recipe: Path) -> None:
 def test_row_longer_than_the_limit_is_an_error_until_said_otherwise(recipe: Path) -> None:
     called = call("run", str(recipe), "--out", "a", "--set", "sft.max_length=20")
     assert_one_sentence(called, 3, "max_length is 20", "overlong")
-    called = call("run", str(recipe), "--out", "b", "--set", "sft.max_length=45", "--set", "sft.overlong=drop")
+    called = call(
+        "run", str(recipe), "--out", "b", "--set", "sft.max_length=45", "--set", "sft.overlong=drop"
+    )
     assert called.code == 0 and "rows dropped: longer than max_length" in called.err
 
 
@@ -107,13 +108,18 @@ def test_rewards_that_cannot_be_found(recipe: Path) -> None:
     common = ("rl", "--model", "model", "--prompts", "prompts.jsonl", "--set", "sampling.max_new_tokens=4")
     assert_one_sentence(call(*common, "--reward", "lenght", "--out", "a"), 2, "did you mean 'length'?")
     assert_one_sentence(call(*common, "--reward", "no.py:f", "--out", "b"), 2, "no file", "no.py")
-    called = call(*common, "--reward", "length", "--objective", "gpro", "--out", "c")
+    called = call(*common, "--reward", "length", "--objective", "grop", "--out", "c")
     assert_one_sentence(called, 2, "did you mean 'grpo'?")
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [("runn",), ("run",), ("run", "a.toml", "--outt", "x"), ("rl", "--prompts", "p", "--reward", "r", "--kl", "x")],
+    [
+        ("runn",),
+        ("run",),
+        ("run", "a.toml", "--outt", "x"),
+        ("rl", "--prompts", "p", "--reward", "r", "--kl", "x"),
+    ],
 )
 def test_wrong_command_lines_leave_with_2(arguments: tuple[str, ...]) -> None:
     assert_one_sentence(call(*arguments), 2, "--help")
@@ -127,7 +133,9 @@ def test_debug_shows_the_traceback_and_a_bug_says_so(monkeypatch: pytest.MonkeyP
         raise ZeroDivisionError("a\nb")
 
     monkeypatch.setattr("ridgeline.schema.recipe.load_recipe", broken)
-    assert_one_sentence(call("run", "x.toml"), 1, "this is a bug in ridgeline", "ZeroDivisionError: a", "--debug")
+    assert_one_sentence(
+        call("run", "x.toml"), 1, "this is a bug in ridgeline", "ZeroDivisionError: a", "--debug"
+    )
 
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt

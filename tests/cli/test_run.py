@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from tests.cli.call import call
 from tests.tiny_recipe import write_tiny_recipe
+
+SHORT = ("--set", "sampling.max_new_tokens=4")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,9 @@ def test_help_is_fast_and_imports_no_engine() -> None:
 
 
 def test_module_and_command_are_the_same() -> None:
-    done = subprocess.run([sys.executable, "-m", "ridgeline", "run", "no.toml"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "ridgeline", "run", "no.toml"], capture_output=True, text=True
+    )
     assert done.returncode == 2
     assert done.stderr.startswith("Error: cannot read the recipe no.toml") and done.stdout == ""
 
@@ -86,7 +89,16 @@ def test_a_failing_report_costs_a_line_and_not_the_run(monkeypatch: pytest.Monke
 
 
 def test_generate_is_a_function_of_its_seed(place: Path) -> None:
-    arguments = ("generate", "runs/tiny:sft", "--prompts", "prompts.jsonl", "-n", "2", "--max-new-tokens", "5")
+    arguments = (
+        "generate",
+        "runs/tiny:sft",
+        "--prompts",
+        "prompts.jsonl",
+        "-n",
+        "2",
+        "--max-new-tokens",
+        "5",
+    )
     first, again = call(*arguments, "--json"), call(*arguments, "--json")
     other = call(*arguments, "--json", "--seed", "3")
     assert first.code == 0 and first.out == again.out != other.out
@@ -151,8 +163,8 @@ def test_compare_shows_the_difference_and_whether_intervals_overlap() -> None:
 
 def test_evaluate_compares_models_from_anywhere() -> None:
     called = call(
-        "evaluate", "runs/tiny:sft", "model", "--prompts", "prompts.jsonl", "--reward", "random_coin", "--json",
-        "--out", "runs/evaluated", "--set", "sampling.max_new_tokens=4", "--samples", "2",
+        "evaluate", "runs/tiny:sft", "model", "--prompts", "prompts.jsonl", "--reward", "random_coin",
+        "--json", "--out", "runs/evaluated", "--set", "sampling.max_new_tokens=4", "--samples", "2",
     )  # fmt: skip
     assert called.code == 0, called.err
     result = json.loads(called.out)["stages"]["evaluate"]
@@ -167,8 +179,8 @@ def test_evaluate_compares_models_from_anywhere() -> None:
     [
         ("sft", "--data", "demonstrations.jsonl", "--epochs", "0.5", "--learning-rate", "1e-4"),
         ("reward-model", "--data", "pairs.jsonl", "--set", "pairs_per_step=8"),
-        ("collect", "--prompts", "prompts.jsonl", "--reward", "random_coin", "--pairs", "4", "--set", "sampling.max_new_tokens=4"),
-        ("rl", "--prompts", "prompts.jsonl", "--reward", "length", "--steps", "1", "--kl", "0.1", "--set", "sampling.max_new_tokens=4"),
+        ("collect", "--prompts", "prompts.jsonl", "--reward", "random_coin", "--pairs", "4", *SHORT),
+        ("rl", "--prompts", "prompts.jsonl", "--reward", "length", "--steps", "1", "--kl", "0.1", *SHORT),
     ],
 )  # fmt: skip
 def test_commands_named_after_stages_run_one_stage(arguments: tuple[str, ...]) -> None:

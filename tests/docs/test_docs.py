@@ -28,7 +28,9 @@ BAD_FILES = {
     "column.jsonl": '{"promt": "Hi", "completion": "Hello."}\n',
     "empty.jsonl": "",
     "empty-answer.jsonl": '{"prompt": "Hi", "completion": ""}\n',
-    "turns.jsonl": '{"messages": [{"role": "user", "content": "Hi"}, {"role": "user", "content": "Hello."}]}\n',
+    "turns.jsonl": (
+        '{"messages": [{"role": "user", "content": "Hi"}, {"role": "user", "content": "Hello."}]}\n'
+    ),
     "role.jsonl": '{"messages": [{"role": "usr", "content": "Hi"}]}\n',
     "surplus.csv": "prompt,completion\nHi,Hello.,more\n",
     "no-prompt.jsonl": '{"chosen": "Hello.", "rejected": "No."}\n',
@@ -222,3 +224,21 @@ def test_the_reference_names_every_option_of_every_stage() -> None:
         section = text.split(f"## Stage type `{kind}`")[1].split("\n## ")[0]
         missing = [name for name in stage.model_fields if name != "type" and f"| `{name}` |" not in section]
         assert missing == []
+
+
+@pytest.mark.parametrize(
+    "line", [c for c in commands() if c.values[0].split()[1] in ("sft", "collect", "reward-model", "rl")]
+)
+def test_commands_of_stages_make_a_valid_recipe(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call as typed, up to the point where the run would start."""
+    from typer.testing import CliRunner
+
+    from ridgeline.cli import train
+    from ridgeline.cli.main import app
+
+    started = []
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(train, "execute", lambda context, recipe, out: started.append(recipe))
+    outcome = CliRunner().invoke(app, shlex.split(line)[1:], catch_exceptions=False)
+    assert outcome.exit_code == 0
+    assert [recipe.stage[0].type for recipe in started] == [line.split()[1].replace("-", "_")]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -90,7 +91,7 @@ def test_packed_units_come_back_bit_for_bit_through_a_safe_file() -> None:
     file.seek(0)
     restored = unpack_units(torch.load(file, weights_only=True))
     assert [len(unit) for unit in restored] == [len(unit) for unit in units]
-    for before, after in zip(sum(units, []), sum(restored, []), strict=True):
+    for before, after in zip(chain(*units), chain(*restored), strict=True):
         assert before.ids.tobytes() == after.ids.tobytes()
         assert before.targets.tobytes() == after.targets.tobytes()
         assert (before.prefix, before.values) == (after.prefix, after.values)

@@ -259,7 +259,7 @@ def test_the_model_is_left_as_it_was() -> None:
 def test_a_prompt_beyond_the_positions_is_refused() -> None:
     ours = sampler()
     assert len(ours([PromptRequest("fits", ids(60, 1))], Sampling(max_new_tokens=4), seed=0, step=0)) == 1
-    with pytest.raises(DataError, match="prompt 'long' has 61 tokens.* max_new_tokens = 4 .*64 positions"):
+    with pytest.raises(DataError, match=r"prompt 'long' has 61 tokens.* max_new_tokens = 4 .*64 positions"):
         ours([PromptRequest("long", ids(61, 1))], Sampling(max_new_tokens=4), seed=0, step=0)
 
 

@@ -17,7 +17,8 @@ from ridgeline.schema.stages import RlStage
 
 SFT = {"name": "sft", "type": "sft", "data": "demonstrations.jsonl"}
 COLLECT = {
-    "name": "pairs", "type": "collect", "model": "sft", "prompts": "prompts.jsonl", "annotator": {"gold": "g"},
+    "name": "pairs", "type": "collect", "model": "sft", "prompts": "prompts.jsonl",
+    "annotator": {"gold": "g"},
 }  # fmt: skip
 JUDGE = {"name": "judge", "type": "reward_model", "model": "sft", "data": "pairs"}
 RL = {"name": "policy", "type": "rl", "model": "sft", "prompts": "prompts.jsonl", "reward": ["judge"]}
@@ -159,12 +160,12 @@ def test_recipe_level_mistakes(tmp_path: Path) -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot read the recipe .*missing.toml: No such file"):
+    with pytest.raises(UsageError, match=r"cannot read the recipe .*missing\.toml: No such file"):
         load_recipe(tmp_path / "missing.toml")
     with pytest.raises(UsageError, match="cannot read the recipe"):
         load_recipe(tmp_path)
     (tmp_path / "bad.toml").write_text("name = \n")
-    with pytest.raises(UsageError, match="not valid TOML.*line 1"):
+    with pytest.raises(UsageError, match=r"not valid TOML.*line 1"):
         load_recipe(tmp_path / "bad.toml")
     (tmp_path / "latin.toml").write_bytes(b'name = "\xe9"')
     with pytest.raises(UsageError, match="not UTF-8"):

@@ -113,7 +113,7 @@ def test_a_full_disk_is_a_run_error(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     write_atomic(tmp_path / "result.json", "old")
     monkeypatch.setattr(run_folder, "open", full, raising=False)
-    with pytest.raises(RunError, match="No space left on device.*ridgeline resume"):
+    with pytest.raises(RunError, match=r"No space left on device.*ridgeline resume"):
         append_line(tmp_path / "x.jsonl", {})
     with pytest.raises(RunError, match="No space left on device"):
         write_atomic(tmp_path / "result.json", "new")

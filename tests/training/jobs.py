@@ -106,7 +106,7 @@ class TinyJob:
     def plan(self, step: int) -> StepPlan:
         if step % 2 == 0:  # the rollout buffer: depends on the weights of this moment
             self.units = rl_units(seed=step)
-            for row, score in zip(sum(self.units, []), self.engine.score("policy", self.units), strict=True):
+            for row, score in zip(flat(self.units), self.engine.score("policy", self.units), strict=True):
                 row.fields["old_logp"] = score["logp"]
         gradient = PolicyGradient(preset("grpo"), kl_coefficient=self.coefficient)
         return StepPlan(

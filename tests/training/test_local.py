@@ -1,4 +1,4 @@
-"""Cutting a step into micro-batches, ordering its units and padding its rows change neither loss nor gradient."""
+"""Micro-batches, the order of units and padding change neither loss nor gradient."""
 
 from __future__ import annotations
 

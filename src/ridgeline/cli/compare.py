@@ -41,8 +41,9 @@ def compare(
         _print_tables(found)
     apart = sum(each.overlap is False for each in found.measured)
     known = sum(each.overlap is not None for each in found.measured)
+    keys = len(found.differences)
     output().print(
-        f"{len(found.differences)} recipe keys differ; of {known} measurements with intervals {apart} are apart.",
+        f"{keys} recipe keys differ; of {known} measurements with intervals {apart} are apart.",
         markup=False,
     )
 
@@ -54,7 +55,8 @@ def _print_tables(found: Comparison) -> None:
     rows: list[list[Any]] = [
         [each.key, _value(each.first), _value(each.second)] for each in found.differences
     ]
-    print_table(console, "Recipe", ["key", found.first, found.second], rows or [["(no difference)", "", ""]])
+    columns = ["key", found.first, found.second]
+    print_table(console, "Recipe", columns, rows or [["(no difference)", "", ""]], words=3)
     lines = []
     for each in found.measured:
         model = f" ({each.model})" if each.model else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any
 
 import typer
 
@@ -36,7 +36,7 @@ def inspect(
         help="Whose tokenizer and chat template to use.",
     ),
     limit: int = typer.Option(3, "--limit", "-n", min=0, help="Rows to show in full."),
-    kind: Optional[str] = typer.Option(
+    kind: str | None = typer.Option(
         None, "--kind", help="instruction, prompt, preference or unpaired; default: by the columns."
     ),
     train_on: str = typer.Option(
@@ -44,7 +44,7 @@ def inspect(
     ),
     max_length: int = typer.Option(1024, "--max-length", min=2, help="Longest row, in tokens."),
     overlong: str = typer.Option("drop", "--overlong", help="Longer rows: error, drop or truncate."),
-    chat_template: Optional[str] = typer.Option(None, "--chat-template", help="chatml, or a Jinja file."),
+    chat_template: str | None = typer.Option(None, "--chat-template", help="chatml, or a Jinja file."),
     marks: bool = typer.Option(
         False, "--marks", help="Put trained tokens between ⟦ and ⟧ (without colours: always)."
     ),
@@ -55,7 +55,7 @@ def inspect(
     ridgeline data inspect demonstrations.jsonl
     ridgeline data inspect pairs.jsonl --kind preference --model runs/quickstart:sft --limit 1
     """
-    options = _checked(kind=kind, train_on=train_on, overlong=overlong)
+    options: dict[str, Any] = _checked(kind=kind, train_on=train_on, overlong=overlong)
     from ridgeline.data import inspect as inspection
     from ridgeline.data.chat import apply_template
     from ridgeline.models.load import load_tokenizer
@@ -72,7 +72,7 @@ def inspect(
         console.print(inspection.render(report, marks=marks or not console.is_terminal))
 
 
-def _checked(**options: str | None) -> dict[str, object]:
+def _checked(**options: str | None) -> dict[str, Any]:
     """Raises UsageError: a word that is not among the choices."""
     from ridgeline.schema.errors import UsageError, nearest
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -21,18 +21,18 @@ def register(app: typer.Typer) -> None:
 
 def doctor(
     context: typer.Context,
-    recipe: Optional[Path] = typer.Argument(None, help="A TOML recipe to check."),
-    model: Optional[str] = typer.Option(None, "--model", "-m", help="Check a model instead of a recipe."),
-    chat_template: Optional[str] = typer.Option(
+    recipe: Path | None = typer.Argument(None, help="A TOML recipe to check."),
+    model: str | None = typer.Option(None, "--model", "-m", help="Check a model instead of a recipe."),
+    chat_template: str | None = typer.Option(
         None, "--chat-template", help="chatml, or a Jinja file (with --model)."
     ),
     overrides: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help=SET_HELP),
 ) -> None:
     """Check in seconds what would otherwise fail late: masks, ratios, rewards, memory.
 
-    On-policy ratio 1, learning rate 0 changes nothing, stop token trained, sampler and trainer agree, truncated
-    share; for a recipe also its reward functions, the spread of rewards within groups, and memory. Leaves with
-    exit code 4 when a check fails.
+    On-policy ratio 1, learning rate 0 changes nothing, stop token trained, sampler and trainer agree,
+    truncated share; for a recipe also its reward functions, the spread of rewards within groups, and memory.
+    Leaves with exit code 4 when a check fails.
 
     \b
     ridgeline doctor recipes/quickstart.toml

@@ -53,7 +53,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and leave with its exit code.
 
     0 done, 1 a bug in ridgeline, 2 wrong command, recipe or path, 3 wrong data, 4 a run stopped or a check
-    failed, 130 interrupted. A user's mistake is one sentence on standard error; ``--debug`` adds the traceback.
+    failed, 130 interrupted. A user's mistake is one sentence on standard error; ``--debug`` adds the
+    traceback.
     """
     arguments = hoist_global_options(list(sys.argv[1:] if arguments is None else arguments))
     debug = "--debug" in arguments

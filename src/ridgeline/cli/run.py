@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -25,14 +25,14 @@ def register(app: typer.Typer) -> None:
 def run(
     context: typer.Context,
     recipe: Path = typer.Argument(..., help="A TOML recipe, such as recipes/quickstart.toml."),
-    out: Optional[Path] = typer.Option(None, "--out", help="The run folder; default: runs/<recipe name>."),
+    out: Path | None = typer.Option(None, "--out", help="The run folder; default: runs/<recipe name>."),
     overrides: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help=SET_HELP),
 ) -> None:
     """Run every stage of a recipe, print what was measured and write report.html.
 
     \b
     ridgeline run recipes/quickstart.toml
-    ridgeline run recipes/quickstart.toml --out runs/hotter --set policy.optimiser.learning_rate=1e-5 --set seed=2
+    ridgeline run recipes/quickstart.toml --out runs/longer --set policy.steps=50 --set seed=2
     """
     from ridgeline.schema.recipe import load_recipe
 
@@ -42,9 +42,7 @@ def run(
 def resume(
     context: typer.Context,
     folder: Path = typer.Argument(..., metavar="RUN", help="The run folder, such as runs/quickstart."),
-    recipe: Optional[Path] = typer.Argument(
-        None, help="Its recipe; default: the one kept in the run folder."
-    ),
+    recipe: Path | None = typer.Argument(None, help="Its recipe; default: the one kept in the run folder."),
     overrides: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help=SET_HELP),
 ) -> None:
     """Go on with an interrupted run, exactly where it stopped.
@@ -79,9 +77,9 @@ def report(
 
 def execute(context: typer.Context, recipe: Recipe, out: Path | None, *, resume_run: bool = False) -> None:
     """Run ``recipe`` with progress on standard error and the result on standard output."""
-    from ridgeline.workbench.progress import observing
     from ridgeline.cli.tables import print_outcome
     from ridgeline.workbench.launch import check_new, default_folder, launch
+    from ridgeline.workbench.progress import observing
 
     settings = settings_of(context)
     folder = out if out is not None else default_folder(recipe)

@@ -15,11 +15,14 @@ from ridgeline.workbench.launch import Outcome
 from ridgeline.workbench.results import BEFORE_AFTER, Figure, StageTable, kinds_of, stage_tables
 
 
-def print_table(console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A plain table; the first column is text, the others are aligned to the right."""
+def print_table(
+    console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, words: int = 1
+) -> None:
+    """A plain table; the first ``words`` columns are text, the others numbers, aligned to the right."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+        text = number < words
+        table.add_column(column, justify="left" if text else "right", overflow="fold", no_wrap=not text)
     for row in rows:
         table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     console.print(table)
@@ -29,8 +32,9 @@ def print_outcome(console: Console, outcome: Outcome, recipe: Recipe, *, quiet: 
     """What every stage measured, and where the report is."""
     if not quiet:
         print_stage_tables(console, stage_tables(outcome.summary, kinds_of(recipe.model_dump(mode="json"))))
+    count = f"{len(recipe.stage)} stage{'s' if len(recipe.stage) > 1 else ''}"
     where = f"report: {outcome.report}" if outcome.report is not None else f"run: {outcome.folder}"
-    console.print(Text(f"{recipe.name}: {len(recipe.stage)} stages done, {where}"))
+    console.print(Text(f"{recipe.name}: {count} done, {where}"))
 
 
 def print_stage_tables(console: Console, tables: Sequence[StageTable]) -> None:
@@ -44,7 +48,7 @@ def print_stage_tables(console: Console, tables: Sequence[StageTable]) -> None:
             ]
     if rows:
         title = "Measured (95 % intervals in brackets where there is one)"
-        print_table(console, title, ["stage", "measure", *BEFORE_AFTER], rows)
+        print_table(console, title, ["stage", "measure", *BEFORE_AFTER], rows, words=2)
     for table in tables:
         if table.columns != BEFORE_AFTER:
             lines = [[measure, *map(_cell, figures)] for measure, figures in table.rows.items()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 MODEL = typer.Argument(
     ...,
-    help="runs/quickstart (its last model), runs/quickstart:sft, a model folder, GGUF file, hub id or smollm2-135m-instruct.",
+    help="runs/quickstart (its last model), runs/quickstart:sft, a model folder, a GGUF file, a hub id or "
+    "smollm2-135m-instruct.",
 )
 MAX_NEW_TOKENS = typer.Option(128, "--max-new-tokens", min=1, help="Longest completion, in tokens.")
 TEMPERATURE = typer.Option(1.0, "--temperature", "-t", min=0.0, help="0 is greedy decoding.")
@@ -37,12 +38,12 @@ def register(app: typer.Typer) -> None:
 def generate(
     context: typer.Context,
     model: str = MODEL,
-    prompts: Optional[list[str]] = typer.Argument(None, metavar="PROMPT...", help="What the user says."),
-    file: Optional[str] = typer.Option(
+    prompts: list[str] | None = typer.Argument(None, metavar="PROMPT...", help="What the user says."),
+    file: str | None = typer.Option(
         None, "--prompts", "-p", help="Prompt rows: a file, a folder or a hub id."
     ),
     samples: int = typer.Option(1, "--samples", "-n", min=1, help="Completions per prompt."),
-    out: Optional[Path] = typer.Option(
+    out: Path | None = typer.Option(
         None, "--out", "-o", help="Write the samples here, one JSON object a line."
     ),
     reward: list[str] = typer.Option([], "--reward", help="Score completions; repeat to add rewards up."),
@@ -51,7 +52,7 @@ def generate(
     top_p: float = TOP_P,
     top_k: int = TOP_K,
     seed: int = SEED,
-    chat_template: Optional[str] = TEMPLATE,
+    chat_template: str | None = TEMPLATE,
 ) -> None:
     """Sample completions of prompts.
 
@@ -90,8 +91,8 @@ def chat(
     ),
     top_k: int = TOP_K,
     seed: int = SEED,
-    system: Optional[str] = typer.Option(None, "--system", help="A system message to begin with."),
-    chat_template: Optional[str] = TEMPLATE,
+    system: str | None = typer.Option(None, "--system", help="A system message to begin with."),
+    chat_template: str | None = TEMPLATE,
 ) -> None:
     """Talk to a model. /reset forgets the conversation, /quit or Ctrl-D leaves.
 

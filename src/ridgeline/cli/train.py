@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import typer
 
@@ -40,9 +40,9 @@ def sft(
     context: typer.Context,
     data: str = typer.Option(..., "--data", "-d", help="Instruction rows: a file, a folder or a hub id."),
     model: str = MODEL,
-    out: Optional[Path] = OUT,
-    epochs: Optional[float] = typer.Option(None, "--epochs", help="Passes over the data (1)."),
-    learning_rate: Optional[float] = LEARNING_RATE,
+    out: Path | None = OUT,
+    epochs: float | None = typer.Option(None, "--epochs", help="Passes over the data (1)."),
+    learning_rate: float | None = LEARNING_RATE,
     overrides: list[str] = SET,
 ) -> None:
     """Instruction tuning: next-token loss on what the assistant says.
@@ -58,15 +58,15 @@ def reward_model(
     context: typer.Context,
     data: str = typer.Option(..., "--data", "-d", help="Preference rows: prompt, chosen, rejected."),
     model: str = MODEL,
-    out: Optional[Path] = OUT,
-    backbone: Optional[str] = typer.Option(
+    out: Path | None = OUT,
+    backbone: str | None = typer.Option(
         None, "--backbone", help="frozen (only a head learns, the default) or full."
     ),
-    layer: Optional[int] = typer.Option(
+    layer: int | None = typer.Option(
         None, "--layer", help="Read the hidden state after this many layers; default: all."
     ),
-    epochs: Optional[float] = typer.Option(None, "--epochs", help="Passes over the pairs (1)."),
-    learning_rate: Optional[float] = LEARNING_RATE,
+    epochs: float | None = typer.Option(None, "--epochs", help="Passes over the pairs (1)."),
+    learning_rate: float | None = LEARNING_RATE,
     overrides: list[str] = SET,
 ) -> None:
     """Fit a reward model to preferences by Bradley-Terry maximum likelihood.
@@ -89,16 +89,16 @@ def rl(
     prompts: str = PROMPTS,
     reward: list[str] = REWARD,
     model: str = MODEL,
-    out: Optional[Path] = OUT,
-    objective: Optional[str] = typer.Option(
+    out: Path | None = OUT,
+    objective: str | None = typer.Option(
         None, "--objective", help="grpo (default), rloo, ppo, reinforce, dr_grpo, dapo, gspo, cispo."
     ),
-    steps: Optional[int] = typer.Option(None, "--steps", help="Rollouts (20)."),
-    heldout: Optional[str] = typer.Option(None, "--heldout", help="Prompts to evaluate on before and after."),
-    kl: Optional[float] = typer.Option(
+    steps: int | None = typer.Option(None, "--steps", help="Rollouts (20)."),
+    heldout: str | None = typer.Option(None, "--heldout", help="Prompts to evaluate on before and after."),
+    kl: float | None = typer.Option(
         None, "--kl", min=0.0, help="KL coefficient to the starting model (the objective's own)."
     ),
-    learning_rate: Optional[float] = LEARNING_RATE,
+    learning_rate: float | None = LEARNING_RATE,
     overrides: list[str] = SET,
 ) -> None:
     """Policy optimisation: sample, score, move toward what scored better than expected.
@@ -126,9 +126,9 @@ def collect(
         ..., "--reward", help="The gold reward of the simulated annotator (Bradley-Terry noise over it)."
     ),
     model: str = MODEL,
-    out: Optional[Path] = OUT,
-    pairs: Optional[int] = typer.Option(None, "--pairs", help="Pairs to label (1000)."),
-    temperature: Optional[float] = typer.Option(
+    out: Path | None = OUT,
+    pairs: int | None = typer.Option(None, "--pairs", help="Pairs to label (1000)."),
+    temperature: float | None = typer.Option(
         None, "--annotator-temperature", help="Noise of the annotator (0.3); larger is noisier."
     ),
     overrides: list[str] = SET,
@@ -158,7 +158,7 @@ def evaluate(
     ),
     prompts: str = PROMPTS,
     reward: list[str] = REWARD,
-    out: Optional[Path] = typer.Option(None, "--out", "-o", help="The run folder; default: runs/evaluate."),
+    out: Path | None = typer.Option(None, "--out", "-o", help="The run folder; default: runs/evaluate."),
     samples: int = typer.Option(4, "--samples", min=1, help="Completions per prompt."),
     overrides: list[str] = SET,
 ) -> None:
@@ -170,9 +170,9 @@ def evaluate(
     ridgeline evaluate runs/quickstart --prompts heldout.jsonl --reward sentiment_sentence
     ridgeline evaluate runs/a:policy runs/b:policy --prompts heldout.jsonl --reward length --out runs/a-b
     """
-    from ridgeline.workbench.progress import observing
     from ridgeline.cli.tables import print_outcome
     from ridgeline.workbench.evaluating import evaluate_models, evaluation_recipe
+    from ridgeline.workbench.progress import observing
 
     settings = settings_of(context)
     plan = evaluation_recipe(

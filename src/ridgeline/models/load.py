@@ -132,16 +132,16 @@ def load_weights(
         UsageError: damaged, missing or misshapen weights, or an unknown architecture.
     """
     try:
-        module, info = kind.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+        loaded: Any = kind.from_pretrained(folder, dtype=dtype, output_loading_info=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UsageError(f"cannot load the model '{name}': {_first_line(error)}") from error
-    if missing := sorted(info["missing_keys"]):
+    module: PreTrainedModel = loaded[0]
+    if missing := sorted(loaded[1]["missing_keys"]):
         raise UsageError(
             f"cannot load the model '{name}': {len(missing)} of its weights are not in its files, "
             f"the first is {missing[0]}; save it again, or check that it is a causal language model."
         )
-    loaded: PreTrainedModel = module
-    return loaded
+    return module
 
 
 def _load_tokenizer(folder: str, name: str) -> PreTrainedTokenizerBase:

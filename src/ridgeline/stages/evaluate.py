@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from ridgeline.models.forward import PolicyForward
+from ridgeline.rewards.combine import TOTAL, RewardSet
 from ridgeline.rollout.store import write_samples
 from ridgeline.schema.records import Sample
 from ridgeline.schema.stages import EvaluateStage
@@ -39,7 +41,7 @@ def run(context: StageContext, config: EvaluateStage) -> dict[str, Any]:
                 requests_for(model, rows, config.samples_per_prompt),
                 config.sampling,
                 context.folder.samples / name,
-                rewards.score,
+                partial(_score, rewards),
             )
         finally:
             rewards.close()
@@ -59,6 +61,13 @@ def run(context: StageContext, config: EvaluateStage) -> dict[str, Any]:
             name: _compare(samples[config.models[0]], samples[name], deciding) for name in config.models[1:]
         },
     }
+
+
+def _score(rewards: RewardSet, samples: list[Sample]) -> None:
+    """Every reward by itself: their sum is what a policy is trained on and means nothing here."""
+    rewards.score(samples)
+    for sample in samples:
+        del sample.rewards[TOTAL]
 
 
 def _compare(baseline: Sequence[Sample], other: Sequence[Sample], reward: str) -> dict[str, Any]:

@@ -50,7 +50,8 @@ def _intervals(
         known = [(value, prompt) for value, prompt in zip(numbers, prompts, strict=True) if value is not None]
         if not known:
             continue
-        shares = name != "length" and all(value in (0.0, 1.0) for value, _ in known)
+        may_be_share = name == "stopped" or name.startswith("reward/")
+        shares = may_be_share and all(value in (0.0, 1.0) for value, _ in known)
         interval = clustered_share_interval if shares else clustered_mean_interval
         report[name] = interval([value for value, _ in known], [prompt for _, prompt in known]).as_dict()
     return report

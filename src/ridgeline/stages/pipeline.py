@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import platform
 import time
@@ -14,7 +15,7 @@ import torch
 
 from ridgeline.data.sources import fingerprint
 from ridgeline.models.hardware import describe, resolve_device, resolve_dtype
-from ridgeline.schema.errors import UsageError
+from ridgeline.schema.errors import RunError, UsageError
 from ridgeline.schema.recipe import Recipe
 from ridgeline.schema.run_folder import RunFolder, without_none, write_atomic
 from ridgeline.schema.stages import Stage
@@ -47,12 +48,13 @@ def run_recipe(
     run = RunFolder(folder)
     _check_folder(run, recipe, resume)
     check_stages(recipe)
+    inputs = _inputs(recipe)  # before the folder is taken: after a wrong path the same command can run again
     run.open_for_writing()
     try:
         if not resume:
             run.write_recipe(recipe)
         device, dtype = _environment(run, recipe, resume)
-        _check_inputs(run, recipe, resume)
+        _check_inputs(run, inputs, resume)
         with listening() as stop:
             for number, stage in enumerate(recipe.stage):
                 context = StageContext(
@@ -78,11 +80,24 @@ def _run_stage(context: StageContext, stage: Stage, number: int) -> None:
         context.folder.create()
         context.run.event("stage started", stage=stage.name)
         start = time.perf_counter()
-        result = STAGES[stage.type](context, stage)
-        context.folder.finish(result)
+        try:
+            result = STAGES[stage.type](context, stage)
+            context.folder.finish(result)
+        except OSError as error:
+            raise _cannot_write(context, error) from error
         forget_checkpoints(context.folder)
         context.run.event("stage finished", stage=stage.name, seconds=round(time.perf_counter() - start, 2))
     context.observer.finished(stage.name, result)
+
+
+def _cannot_write(context: StageContext, error: OSError) -> Exception:
+    """A full disk, wherever it struck, as a sentence; any other failure of the system as it is."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG):
+        return error
+    return RunError(
+        f"stage '{context.folder.name}' stopped: {error.strerror}; finished stages and checkpoints are intact. "
+        f"Free some space, then: ridgeline resume {context.run.path}."
+    )
 
 
 def _check_folder(run: RunFolder, recipe: Recipe, resume: bool) -> None:
@@ -151,8 +166,8 @@ def _environment(run: RunFolder, recipe: Recipe, resume: bool) -> tuple[torch.de
     return device, dtype
 
 
-def _check_inputs(run: RunFolder, recipe: Recipe, resume: bool) -> None:
-    """Content hashes of every data source, so that a resumed run notices a changed file."""
+def _inputs(recipe: Recipe) -> dict[str, str]:
+    """Content hashes of every data source."""
     names = {stage.name for stage in recipe.stage}
     sources = {
         value
@@ -160,7 +175,11 @@ def _check_inputs(run: RunFolder, recipe: Recipe, resume: bool) -> None:
         for key in ("data", "prompts", "heldout")
         if isinstance(value := getattr(stage, key, None), str) and value not in names
     }
-    now = {source: fingerprint(source) for source in sorted(sources)}
+    return {source: fingerprint(source) for source in sorted(sources)}
+
+
+def _check_inputs(run: RunFolder, now: dict[str, str], resume: bool) -> None:
+    """A resumed run notices a changed file."""
     path = run.path / "inputs.json"
     if resume and path.is_file():
         before = json.loads(path.read_text(encoding="utf-8"))

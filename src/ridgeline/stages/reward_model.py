@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,12 @@ from ridgeline.schema.run_folder import Metrics, read_lines
 from ridgeline.schema.stages import RewardModelStage
 from ridgeline.stages.collect import OUTPUT
 from ridgeline.stages.context import StageContext, ends
-from ridgeline.statistics.agreement import expected_calibration_error, pairwise_accuracy_interval, pearson
+from ridgeline.statistics.agreement import (
+    expected_calibration_error,
+    pairwise_accuracy_interval,
+    pearson,
+    reliability_table,
+)
 from ridgeline.statistics.bradley_terry import noise_ceiling, probability
 from ridgeline.training.local import LocalEngine
 from ridgeline.training.loop import StepPlan, Update
@@ -197,6 +203,9 @@ def heldout_report(
         "accuracy": pairwise_accuracy_interval(chosen, rejected, clusters).as_dict(),
         "nll": float(np.logaddexp(0, rejected - chosen).mean()),
         "calibration_error": expected_calibration_error(shown_first, first_is_chosen.astype(float)),
+        "reliability": [
+            asdict(bin_) for bin_ in reliability_table(shown_first, first_is_chosen.astype(float))
+        ],
     }
     if all({"chosen", "rejected"} <= pair.scores.keys() for pair in pairs):
         report |= _against_gold(chosen, rejected, pairs, clusters)

@@ -1,4 +1,4 @@
-"""The Python API: ``import ridgeline as rl``, then ``rl.run``, ``rl.sample``, ``rl.train_rl`` and the like."""
+"""The Python API: ``import ridgeline as rl``, then ``rl.run``, ``rl.sample``, ``rl.train_rl`` ..."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def resume(run: str | Path, recipe: str | Path | None = None, *, quiet: bool = F
 def load_model(
     name: str, *, device: str = "auto", dtype: str = "auto", chat_template: str | None = None
 ) -> LanguageModel:
-    """A language model and its tokenizer: the embedded name, ``run:stage``, a folder, a GGUF file or a hub id."""
+    """A language model and its tokenizer: embedded name, ``run:stage``, folder, GGUF file or hub id."""
     return sampling_.load(name, device=device, dtype=dtype, chat_template=chat_template)
 
 
 def sample(
     model: LanguageModel | str,
-    prompts: sampling_.Prompt | Sequence[sampling_.Prompt],
+    prompts: str | Sequence[sampling_.Prompt],
     *,
     samples: int = 1,
     seed: int = 0,
@@ -72,10 +72,10 @@ def sample(
     rows: Sequence[dict[str, Any]] | None = None,
     **options: Any,
 ) -> list[Sample]:
-    """Completions of one prompt (text) or of several (texts or conversations), all samples of the first first.
+    """Completions of one prompt (a text) or of several (texts or conversations), in prompt-major order.
 
-    ``options`` are those of sampling: max_new_tokens (128), temperature (1.0), top_p, top_k. ``reward`` (names
-    or functions) fills ``sample.rewards``; ``rows`` are columns for rewards that read them.
+    ``options`` are those of sampling: max_new_tokens (128), temperature (1.0), top_p, top_k. ``reward``
+    (names or functions) fills ``sample.rewards``; ``rows`` are columns for rewards that read them.
     """
     loaded = load_model(model) if isinstance(model, str) else model
     asked: Sequence[sampling_.Prompt] = [prompts] if isinstance(prompts, str) else list(prompts)
@@ -89,7 +89,7 @@ def sample(
 def train_sft(
     model: LanguageModel | str, data: Data, out: str | Path, *, quiet: bool = False, **options: Any
 ) -> Summary:
-    """Instruction tuning on ``data`` (a file, folder, hub id or list of dicts); the model is ``load_model(out)``.
+    """Instruction tuning on ``data`` (file, folder, hub id or list of dicts); then ``load_model(out)``.
 
     ``options`` are those of the stage (epochs, rows_per_step, optimiser={"learning_rate": ...}) and seed,
     device, dtype, chat_template.
@@ -135,7 +135,7 @@ def evaluate(
     quiet: bool = False,
     **options: Any,
 ) -> Summary:
-    """Compare models on the same prompts; the first is the baseline, a run folder stands for all its models."""
+    """Compare models on the same prompts; the first is the baseline, a run folder is all of its models."""
     check_new(Path(out))
     plan = evaluation_recipe(
         [models] if isinstance(models, str) else list(models),

@@ -95,7 +95,8 @@ def _local_config(name: str) -> Any:
             return AutoConfig.from_pretrained(name, local_files_only=True)
     except (OSError, ValueError):
         raise UsageError(
-            f"the model '{name}' is not on this machine, and a plan downloads nothing; run it once, or name a folder."
+            f"the model '{name}' is not on this machine, and a plan downloads nothing; "
+            "run it once, or name a folder."
         ) from None
 
 

@@ -123,5 +123,6 @@ def check_new(folder: Path) -> None:
             f"{folder} already holds a finished run; choose another --out, or remove that folder."
         )
     raise UsageError(
-        f"{folder} already holds an unfinished run; go on with: ridgeline resume {folder}, or choose another --out."
+        f"{folder} already holds an unfinished run; go on with: ridgeline resume {folder}, "
+        "or choose another --out."
     )

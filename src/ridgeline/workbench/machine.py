@@ -13,8 +13,8 @@ TRAIN_SHARE = 0.22
 DECODE_SHARE = 0.15
 """Shares of the plain matrix-product rate that whole passes reach.
 
-Rough: from the embedded model's timings on two cores (forward 0.6, training 0.4, sampling 0.25 TFLOP/s); other
-machines and shapes differ, and so does a machine that is busy while it is timed.
+Rough: from the embedded model's timings on two cores (forward 0.6, training 0.4, sampling 0.25 TFLOP/s);
+other machines and shapes differ, and so does a machine that is busy while it is timed.
 """
 
 
@@ -45,7 +45,7 @@ class Speed:
 def measure_speed(
     device: torch.device, dtype: torch.dtype, *, hidden: int, intermediate: int, seconds: float = 0.3
 ) -> Speed:
-    """Time ``[512, hidden] x [hidden, intermediate]`` for about ``seconds``; the fastest repetition counts."""
+    """Time ``[512, hidden] x [hidden, intermediate]`` for about ``seconds``; the fastest one counts."""
     left = torch.ones(512, hidden, dtype=dtype, device=device)
     right = torch.ones(hidden, intermediate, dtype=dtype, device=device)
     torch.mm(left, right)
@@ -62,7 +62,7 @@ def measure_speed(
 
 
 def available_memory(device: torch.device) -> int | None:
-    """Bytes that can be taken now: of the device, or of this process's machine or container; None: unknown."""
+    """Bytes that can be taken now: of the device, or of the machine or container; None: unknown."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     free = _meminfo_available()
@@ -82,7 +82,7 @@ def _meminfo_available() -> int | None:
 
 
 def _cgroup_room() -> int | None:
-    """What a container may still take (cgroup 2); page cache counts as taken, so this errs on the low side."""
+    """What a container may still take (cgroup 2); page cache counts as taken, so this is low."""
     limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
     try:
         text = limit.read_text().strip()

@@ -1,4 +1,4 @@
-"""How much memory a stage takes, part by part. Estimates: shapes are exact, activations are a rule of thumb."""
+"""Memory of a stage, part by part: shapes are exact, activations are a rule of thumb."""
 
 from __future__ import annotations
 

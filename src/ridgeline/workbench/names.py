@@ -93,7 +93,8 @@ def _of_stage(run: RunFolder, stage: str) -> ModelSource:
     folder = _folder(run, stage)
     if not folder.is_dir():
         raise UsageError(
-            f"stage '{stage}' of {run.path} has not made its model yet; go on with: ridgeline resume {run.path}"
+            f"stage '{stage}' of {run.path} has not made its model yet; "
+            f"go on with: ridgeline resume {run.path}"
         )
     return ModelSource(str(folder), stage, recipe.get("chat_template"))
 

@@ -17,9 +17,10 @@ from ridgeline.workbench.memory import Parts, stage_memory
 from ridgeline.workbench.work import StageWork, stage_work
 
 METHOD = (
-    "Estimates. Time: operations of the matrix products, over the rate that a short timing of this machine gave, "
-    "times the share of it that whole passes reach on the embedded model (rough: a factor of 2 either way, more when the machine is busy). "
-    "Memory: exact tensor shapes, activations by a rule of thumb. Completions count at their longest."
+    "Estimates. Time: operations of the matrix products, over the rate that a short timing of this machine "
+    "gave, times the share of it that whole passes reach on the embedded model (rough: a factor of 2 either "
+    "way, more when the machine is busy). Memory: exact tensor shapes, activations by a rule of thumb. "
+    "Completions count at their longest."
 )
 
 
