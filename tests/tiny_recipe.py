@@ -24,7 +24,7 @@ model = "sft"
 prompts = "prompts.jsonl"
 pairs = 20
 samples_per_prompt = 3
-annotator = { gold = "random_coin" }
+annotator = { gold = "GOLD:gold" }
 sampling = { max_new_tokens = 8 }
 [[stage]]
 name = "judge"
@@ -53,6 +53,11 @@ prompts = "prompts.jsonl"
 rewards = ["random_coin", "judge"]
 sampling = { max_new_tokens = 8 }
 """
+# A gold reward without ties, so that every pair has a better side.
+GOLD = """
+def gold(samples):
+    return [sum(i * (n + 1) for n, i in enumerate(sample.completion_ids)) % 97 / 97 for sample in samples]
+"""
 
 
 def write_tiny_recipe(folder: Path, *, whole: bool = False) -> Path:
@@ -62,5 +67,8 @@ def write_tiny_recipe(folder: Path, *, whole: bool = False) -> Path:
     write_prompts(folder / "prompts.jsonl")
     write_preferences(folder / "pairs.jsonl")
     path = folder / "recipe.toml"
-    path.write_text(SFT + (REST if whole else ""), encoding="utf-8")
+    gold = folder / "gold.py"
+    gold.write_text(GOLD, encoding="utf-8")
+    rest = REST.replace("GOLD", str(gold.resolve())) if whole else ""
+    path.write_text(SFT + rest, encoding="utf-8")
     return path

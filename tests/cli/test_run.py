@@ -190,3 +190,18 @@ def test_commands_named_after_stages_run_one_stage(arguments: tuple[str, ...]) -
     summary = json.loads(called.out)
     assert summary["seed"] == 5 and list(summary["stages"]) == [arguments[0].replace("-", "_")]
     assert Path(out, "recipe.toml").is_file()
+
+
+def test_doctor_and_plan_from_the_command_line() -> None:
+    called = call("doctor", "--model", "model", "--json")
+    checks = {check["name"]: check["passed"] for check in json.loads(called.out)["checks"]}
+    assert called.code == (0 if all(checks.values()) else 4)
+    assert checks["on-policy ratio is 1"] and checks["learning rate 0 changes nothing"]
+    # A random model hardly ever stops within one token.
+    called = call("doctor", "recipe.toml", "--set", "policy.sampling.max_new_tokens=1")
+    assert called.code == 4 and "failed  completions end by themselves" in called.out
+    plan = json.loads(call("plan", "recipe.toml", "--json").out)
+    assert plan["recipe"]["stage"][0]["optimiser"]["schedule"] == "linear"
+    assert [stage["name"] for stage in plan["stages"]] == ["sft", "pairs", "judge", "policy", "compare"]
+    called = call("plan", "recipe.toml", "--summary")
+    assert called.code == 0 and "(estimate)" in called.out and "peak memory about" in called.out

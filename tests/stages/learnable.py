@@ -27,14 +27,21 @@ def make_tasks(world: Path, seed: int) -> Path:
     (world / "tasks.py").write_text(REWARDS)
     words = [random_.choice(WORDS) for _ in range(96)]
     for name, answers in (("copy", words), ("shuffled", random_.sample(words, len(words)))):
-        rows = [{"prompt": f"{w} {n}", "completion": a} for n, (w, a) in enumerate(zip(words, answers, strict=True))]
+        rows = [
+            {"prompt": f"{w} {n}", "completion": a}
+            for n, (w, a) in enumerate(zip(words, answers, strict=True))
+        ]
         write_jsonl(world / f"{name}.jsonl", rows[:72])
         write_jsonl(world / f"{name}_heldout.jsonl", rows[72:])
     for name, shuffled in (("rule", False), ("coin", True)):
         write_jsonl(world / f"{name}.jsonl", [_pair(n, random_, shuffled) for n in range(160)])
     topics = ("the sea", "bread", "rain", "music")
     prompts = [
-        {"id": f"q{n}", "prompt": f"{('up', 'down')[n % 2]} {topics[n // 2]}", "wants": ("even", "odd")[n % 2]}
+        {
+            "id": f"q{n}",
+            "prompt": f"{('up', 'down')[n % 2]} {topics[n // 2]}",
+            "wants": ("even", "odd")[n % 2],
+        }
         for n in range(8)
     ]
     write_jsonl(world / "questions.jsonl", prompts)

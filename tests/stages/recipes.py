@@ -197,7 +197,7 @@ class Interrupting(Recorder):
 
 
 @contextmanager
-def stoppable(patch: pytest.MonkeyPatch) -> Iterator[StopRequest]:
+def stoppable() -> Iterator[StopRequest]:
     """The pipeline listens to this request instead of to signals."""
     request = StopRequest()
 
@@ -205,17 +205,16 @@ def stoppable(patch: pytest.MonkeyPatch) -> Iterator[StopRequest]:
     def listen() -> Iterator[StopRequest]:
         yield request
 
-    patch.setattr(pipeline, "listening", listen)
-    yield request
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "listening", listen)
+        yield request
 
 
-def run_interrupted(
-    made: Recipe, folder: Path, patch: pytest.MonkeyPatch, after: Callable[[int], int], *, gently: bool
-) -> int:
+def run_interrupted(made: Recipe, folder: Path, after: Callable[[int], int], *, gently: bool) -> int:
     """Run, interrupted after ``after(attempt)`` observer calls of each attempt, until done; interruptions."""
     shutil.rmtree(folder, ignore_errors=True)
     for attempt in range(200):
-        with stoppable(patch) as request:
+        with stoppable() as request:
             watcher = Interrupting(after(attempt), request if gently else None)
             resume = (folder / ".recipe.json").is_file()
             try:

@@ -87,7 +87,10 @@ def test_checkpoints_are_gone_after_a_stage(run: Path) -> None:
 
 
 def test_evaluations_before_and_after(run: Path) -> None:
-    steps = {name: [e["step"] for e in read_lines(stage_folder(run, n) / "evaluations.jsonl")] for n, name in ((1, "sft"), (5, "grpo"))}
+    steps = {
+        name: [e["step"] for e in read_lines(stage_folder(run, n) / "evaluations.jsonl")]
+        for n, name in ((1, "sft"), (5, "grpo"))
+    }
     assert steps == {"sft": [0, 2, 4], "grpo": [0, 8, 12]}
     assert len(read_lines(stage_folder(run, 5) / "metrics.jsonl")) == 12
 

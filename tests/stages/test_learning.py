@@ -96,7 +96,9 @@ def _fields(parts: Any) -> dict[str, Any]:
     return {name: getattr(parts, name) for name in type(parts).__dataclass_fields__}
 
 
-MUTANTS: dict[str, tuple[str, Callable[..., Any], Callable[[Path], Any], Callable[[dict[str, Any]], bool]]] = {
+MUTANTS: dict[
+    str, tuple[str, Callable[..., Any], Callable[[Path], Any], Callable[[dict[str, Any]], bool]]
+] = {
     "rl": (
         "ridgeline.training.policy_gradient.policy_loss",
         _flipped_policy_loss,

@@ -40,7 +40,9 @@ STAGES: dict[str, Callable[[Path], list[Table]]] = {
     "ppo, critic from the policy": _rl(objective="ppo", critic={"optimiser": FAST, "warmup": 1}),
     "ppo, critic from a reward model": lambda world: [
         recipes.reward_model(**JUDGE),
-        *_rl(objective="ppo", reward=["judge"], critic={"optimiser": FAST, "initialise_from": "judge"})(world),
+        *_rl(objective="ppo", reward=["judge"], critic={"optimiser": FAST, "initialise_from": "judge"})(
+            world
+        ),
     ],
     "several updates, adaptive KL": _rl(
         kl={"coefficient": 0.1, "target": 0.05},
@@ -67,34 +69,26 @@ def whole(request: pytest.FixtureRequest, world: Path) -> tuple[Recipe, Path]:
     return made, folder
 
 
-def test_asked_to_stop_after_every_step(
-    whole: tuple[Recipe, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_asked_to_stop_after_every_step(whole: tuple[Recipe, Path], tmp_path: Path) -> None:
     """The first Ctrl-C, again and again: each resumed run makes one step and stops."""
     made, folder = whole
-    stops = run_interrupted(made, tmp_path / "run", monkeypatch, lambda attempt: 1, gently=True)
+    stops = run_interrupted(made, tmp_path / "run", lambda attempt: 1, gently=True)
     assert stops >= 2
     assert differing(folder, tmp_path / "run") == []
 
 
-def test_broken_off_in_any_phase(
-    whole: tuple[Recipe, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_broken_off_in_any_phase(whole: tuple[Recipe, Path], tmp_path: Path) -> None:
     """The second Ctrl-C: nothing is saved on the way out, the last checkpoint has to do."""
     made, folder = whole
-    breaks = run_interrupted(
-        made, tmp_path / "run", monkeypatch, lambda attempt: 6 + 5 * attempt, gently=False
-    )
+    breaks = run_interrupted(made, tmp_path / "run", lambda attempt: 6 + 5 * attempt, gently=False)
     assert breaks >= 2
     assert differing(folder, tmp_path / "run") == []
 
 
-def test_every_stage_after_one_another(world: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_every_stage_after_one_another(world: Path, tmp_path: Path) -> None:
     made = recipes.recipe(world, *recipes.everything(world))
     pipeline.run_recipe(made, world / "everything", resume=False)
-    breaks = run_interrupted(
-        made, tmp_path / "run", monkeypatch, lambda attempt: 11 + 7 * attempt, gently=False
-    )
+    breaks = run_interrupted(made, tmp_path / "run", lambda attempt: 11 + 7 * attempt, gently=False)
     assert breaks >= 3
     assert differing(world / "everything", tmp_path / "run") == []
 
@@ -104,10 +98,12 @@ def test_sampling_stages_keep_finished_parts(
     kind: str, world: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(collecting, "COMPLETIONS_PER_PART", 6)
-    stage = recipes.collect(world) if kind == "collect" else recipes.evaluate(world, "base", samples_per_prompt=6)
+    stage = (
+        recipes.collect(world) if kind == "collect" else recipes.evaluate(world, "base", samples_per_prompt=6)
+    )
     made = recipes.recipe(world, stage)
     pipeline.run_recipe(made, tmp_path / "whole", resume=False)
-    with stoppable(monkeypatch) as request, pytest.raises(Interrupted, match="after part"):
+    with stoppable() as request, pytest.raises(Interrupted, match="after part"):
         pipeline.run_recipe(made, tmp_path / "run", resume=False, observer=Interrupting(4, request))
     first = next((tmp_path / "run" / "stages").rglob("part-0000.parquet"))
     written = first.stat().st_mtime_ns
@@ -117,9 +113,7 @@ def test_sampling_stages_keep_finished_parts(
     assert differing(tmp_path / "whole", tmp_path / "run") == []
 
 
-def test_lines_of_steps_that_are_repeated_are_not_doubled(
-    world: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_lines_of_steps_that_are_repeated_are_not_doubled(world: Path, tmp_path: Path) -> None:
     """Killed after metrics were written and before the checkpoint that holds their step."""
     made = recipes.recipe(world, recipes.sft(checkpoint_every=3, evaluate_every=1))
     folder = tmp_path / "run"
@@ -150,11 +144,9 @@ def _stop_at_step(made: Recipe, folder: Path, watcher: Interrupting, step: int) 
     pipeline.run_recipe(made, folder, resume=False, observer=watcher)
 
 
-def test_a_stop_in_the_last_step_finishes_the_run(
-    world: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_stop_in_the_last_step_finishes_the_run(world: Path, tmp_path: Path) -> None:
     made = recipes.recipe(world, recipes.sft(heldout="demonstrations.jsonl", rows_per_step=16))
-    with stoppable(monkeypatch) as request:
+    with stoppable() as request:
         request.asked = True
         summary = pipeline.run_recipe(made, tmp_path / "run", resume=False)
     assert summary["stages"]["sft"]["heldout_nll_after"] < summary["stages"]["sft"]["heldout_nll_before"]

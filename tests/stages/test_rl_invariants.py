@@ -42,7 +42,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _run(world: Path, name: str, **changes: Any) -> Path:
     stage = rl(world, **{"heldout": None, **changes})
-    run_recipe(recipes.recipe(world, {k: v for k, v in stage.items() if v is not None}), world / name, resume=False)
+    run_recipe(
+        recipes.recipe(world, {k: v for k, v in stage.items() if v is not None}), world / name, resume=False
+    )
     return world / name
 
 

@@ -34,6 +34,8 @@ STAGES: dict[str, Callable[[StageContext, Any], dict[str, Any]]] = {
     "evaluate": evaluate.run,
 }
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+
 
 def run_recipe(
     recipe: Recipe, folder: Path, *, resume: bool, observer: Observer | None = None
@@ -84,18 +86,17 @@ def _run_stage(context: StageContext, stage: Stage, number: int) -> None:
             result = STAGES[stage.type](context, stage)
             context.folder.finish(result)
         except OSError as error:
-            raise _cannot_write(context, error) from error
+            if error.errno in NO_ROOM:
+                raise _disk_full(context, error) from error
+            raise
         forget_checkpoints(context.folder)
         context.run.event("stage finished", stage=stage.name, seconds=round(time.perf_counter() - start, 2))
     context.observer.finished(stage.name, result)
 
 
-def _cannot_write(context: StageContext, error: OSError) -> Exception:
-    """A full disk, wherever it struck, as a sentence; any other failure of the system as it is."""
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG):
-        return error
+def _disk_full(context: StageContext, error: OSError) -> RunError:
     return RunError(
-        f"stage '{context.folder.name}' stopped: {error.strerror}; finished stages and checkpoints are intact. "
+        f"stage '{context.folder.name}' stopped: {error.strerror}; what was saved is intact. "
         f"Free some space, then: ridgeline resume {context.run.path}."
     )
 

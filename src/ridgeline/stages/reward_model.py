@@ -94,6 +94,8 @@ def _datasets(
         rows, heldout = holdout(rows, config.heldout, _prompt_key, context.seed)
     sets = [
         build_pairs(part, language_model.tokenizer, max_length=config.max_length, overlong=config.overlong)
+        if part
+        else PairData()  # heldout = 0
         for part in (rows, heldout)
     ]
     for pairs in sets:
@@ -134,7 +136,7 @@ def _ceiling(
 ) -> dict[str, float] | None:
     """The best accuracy and loss that any model could reach, known when the annotator was simulated."""
     stage = next((stage for stage in context.recipe.stage if stage.name == config.data), None)
-    if stage is None or stage.type != "collect" or stage.annotator.shuffle_labels:
+    if not heldout or stage is None or stage.type != "collect" or stage.annotator.shuffle_labels:
         return None
     gaps = [preference.scores["chosen"] - preference.scores["rejected"] for preference in heldout]
     ceiling = noise_ceiling(np.abs(gaps), stage.annotator.temperature)
@@ -172,6 +174,8 @@ class RewardModelJob:
         return StepPlan([Update("reward", units, self.objective, self.config.optimiser)])
 
     def evaluate(self, step: int) -> dict[str, Any]:
+        if not self.heldout.units:
+            return {}
         scores = np.array(
             [float(score["score"]) for score in self.engine.score("reward", self.heldout.units)]
         )
@@ -223,6 +227,8 @@ def _against_gold(
     worse = np.where(gold[:, 0] > gold[:, 1], rejected, chosen)
     decided = gold[:, 0] != gold[:, 1]
     correlation = pearson(np.concatenate([chosen, rejected]), gold.T.flatten())
+    if not decided.any():  # every pair ties, so there is no order to agree with
+        return {}
     names = [cluster for cluster, keep in zip(clusters, decided, strict=True) if keep]
     return {
         "accuracy_against_gold": pairwise_accuracy_interval(better[decided], worse[decided], names).as_dict(),

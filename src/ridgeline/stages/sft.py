@@ -21,7 +21,8 @@ from ridgeline.training.next_token import NextToken
 
 
 def run(context: StageContext, config: SftStage) -> dict[str, Any]:
-    """Train, save the model, report held-out loss before and after (nats per trained token)."""
+    """Train, save the model, report held-out loss before and after (nats per trained token; None
+    without held-out rows)."""
     model = context.language_model(config.model)
     train_set, heldout_set = _datasets(context, config, model)
     engine = LocalEngine(context.device)
@@ -44,8 +45,8 @@ def run(context: StageContext, config: SftStage) -> dict[str, Any]:
         "heldout_rows": len(heldout_set.rows),
         "dropped": train_set.dropped,
         "truncated": train_set.truncated,
-        "heldout_nll_before": before["nll"],
-        "heldout_nll_after": after["nll"],
+        "heldout_nll_before": before.get("nll"),
+        "heldout_nll_after": after.get("nll"),
     }
 
 
@@ -66,6 +67,8 @@ def _datasets(
             max_length=config.max_length,
             overlong=config.overlong,
         )
+        if part
+        else SupervisedData()  # heldout = 0
         for part in (rows, heldout)
     ]
     for dataset in sets:
@@ -107,6 +110,8 @@ class SftJob:
         return StepPlan([Update("policy", units, NextToken(), self.config.optimiser)])
 
     def evaluate(self, step: int) -> dict[str, Any]:
+        if not self.heldout:
+            return {}
         scores = self.engine.score("policy", self.heldout)
         tokens = sum(len(score["logp"]) for score in scores)
         total = -sum(float(score["logp"].astype("float64").sum()) for score in scores)

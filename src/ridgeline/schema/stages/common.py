@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,20 @@ class StageConfig(Config):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     model: str = "base"
     """``base`` (the recipe's model) or the name of an earlier stage that makes a model."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_stage_defaults(cls, values: Any) -> Any:
+        """A table given in part (``optimiser = { learning_rate = 1e-5 }``) changes only what it names."""
+        if not isinstance(values, dict):
+            return values
+        defaults = {name: field.default for name, field in cls.model_fields.items()}
+        return {
+            name: {**default.model_dump(), **value}
+            if isinstance(value, dict) and isinstance(default := defaults.get(name), Config)
+            else value
+            for name, value in values.items()
+        }
 
 
 class Optimiser(Config):
