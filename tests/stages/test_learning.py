@@ -89,11 +89,7 @@ def test_every_preset_raises_its_reward(first_world: Path, objective: str) -> No
 
 def _flipped_policy_loss(*arguments: Any, **named: Any) -> Any:
     parts = policy_loss(*arguments, **named)
-    return type(parts)(**{**_fields(parts), "loss_BT": -parts.loss_BT})
-
-
-def _fields(parts: Any) -> dict[str, Any]:
-    return {name: getattr(parts, name) for name in type(parts).__dataclass_fields__}
+    return parts._replace(loss_BT=-parts.loss_BT)
 
 
 MUTANTS: dict[

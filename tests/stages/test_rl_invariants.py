@@ -33,6 +33,9 @@ def until_third(samples):
 '''
 
 
+NO_LEASH = {"coefficient": 0.0}
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = recipes.make_world(tmp_path_factory.mktemp("world"))
@@ -51,7 +54,9 @@ def _run(world: Path, name: str, **changes: Any) -> Path:
 @pytest.mark.parametrize("objective", ["grpo", "rloo", "dr_grpo"])
 def test_a_reward_of_the_prompt_alone_carries_no_signal(world: Path, objective: str) -> None:
     """Groups laid out sample by sample would mix prompts and find a signal."""
-    run = _run(world, f"prompt-{objective}", objective=objective, reward=[reward(world, "of_prompt")])
+    run = _run(
+        world, f"prompt-{objective}", objective=objective, reward=[reward(world, "of_prompt")], kl=NO_LEASH
+    )
     for metrics in step_metrics(run):
         assert metrics["dead_groups"] == [3.0, 3.0]
         assert metrics["reward_spread"][0] == 0
@@ -129,7 +134,7 @@ def test_learning_rate_zero_changes_no_weight(world: Path, objective: str) -> No
 
 
 def test_equal_rewards_leave_the_weights_alone_in_spite_of_momentum(world: Path) -> None:
-    changes = {"reward": [reward(world, "until_third")], "objective": "grpo", "kl": {"coefficient": 0.0}}
+    changes = {"reward": [reward(world, "until_third")], "objective": "grpo", "kl": NO_LEASH}
     short = _run(world, "two-steps", steps=2, **changes)
     long = _run(world, "five-steps", steps=5, **changes)
     assert [metrics["skipped"][0] for metrics in step_metrics(long)] == [0, 0, 1, 1, 1]
@@ -138,7 +143,7 @@ def test_equal_rewards_leave_the_weights_alone_in_spite_of_momentum(world: Path)
 
 
 def test_constant_rewards_from_the_start(world: Path) -> None:
-    run = _run(world, "constant", reward=[reward(world, "constant")])
+    run = _run(world, "constant", reward=[reward(world, "constant")], kl=NO_LEASH)
     assert all(metrics["skipped"] == [1.0, 1.0] for metrics in step_metrics(run))
     assert _same(_start(world), _end(run))
 
@@ -157,3 +162,12 @@ def test_a_truncated_completion_can_be_given_a_penalty(world: Path) -> None:
     assert any(sample.truncated for sample in samples)
     for sample in samples:
         assert (sample.rewards["total"] == -7.0) == sample.truncated
+
+
+def test_whitened_rewards_and_their_greedy_baseline_share_a_scale(world: Path) -> None:
+    """A reward that is equal for all completions has no advantage over the greedy one, whitened or not."""
+    objective = {"preset": "reinforce", "advantage": "greedy_baseline", "whiten": False}
+    changes = {"objective": objective, "reward": [reward(world, "of_prompt")], "kl": NO_LEASH}
+    for whiten in (False, True):
+        run = _run(world, f"greedy-{whiten}", whiten_rewards=whiten, steps=1, **changes)
+        assert step_metrics(run)[0]["dead_groups"] == [3.0, 3.0]

@@ -45,7 +45,7 @@ def bfloat16_speedup() -> float:
     """Time of a float32 matrix product over the same in bfloat16 on this CPU (about 50 ms).
 
     Timing beats reading CPU flags: oneDNN may be told to use less than the CPU has (ONEDNN_MAX_CPU_ISA). The
-    two formats take turns and the best time of each counts, so that other work on the machine decides nothing.
+    two formats take turns and the best time of each counts, so other work on the machine decides nothing.
     """
     best = dict.fromkeys((torch.float32, torch.bfloat16), float("inf"))
     for _ in range(12):

@@ -66,6 +66,8 @@ def _packed(batch: MicroBatch) -> Layout:
             positions_RL[line, start : start + prefix] = np.arange(prefix)
             cursor += prefix
             for branch, row in enumerate(units[number], start=1):
+                if not np.array_equal(row.ids[:prefix], units[number][0].ids[:prefix]):
+                    raise ValueError(f"the rows of a unit must share their first {prefix} tokens")
                 rest = len(row) - prefix
                 span = slice(cursor, cursor + rest)
                 ids_RL[line, span] = row.ids[prefix:]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ridgeline.schema.errors import RunError
 from ridgeline.schema.records import Sample
 
 _JSON_COLUMNS = ("row", "rewards")
@@ -16,7 +17,11 @@ _JSON_COLUMNS = ("row", "rewards")
 
 
 def write_samples(path: Path, samples: Sequence[Sample]) -> None:
-    """Replace ``path`` by ``samples``."""
+    """Replace ``path`` by ``samples``.
+
+    Raises:
+        RunError: the file cannot be written; what was there before is intact.
+    """
     rows = []
     for sample in samples:
         row = sample.as_dict()
@@ -26,8 +31,13 @@ def write_samples(path: Path, samples: Sequence[Sample]) -> None:
         rows.append(row)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.writing")
-    pq.write_table(pa.Table.from_pylist(rows), aside, compression="zstd")
-    aside.replace(path)
+    try:
+        pq.write_table(pa.Table.from_pylist(rows), aside, compression="zstd")
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        reason = error.strerror or str(error)
+        raise RunError(f"cannot write {path}: {reason}; free some space, then: ridgeline resume.") from None
 
 
 def read_samples(path: Path) -> list[Sample]:

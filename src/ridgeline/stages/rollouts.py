@@ -57,8 +57,12 @@ class Collector:
         """
         requests = self._requests(rollout)
         samples = self._recorded(rollout) or self._sampled(requests, rollout)
-        rewards_PG = self._training_rewards(samples, len(requests))
+        rewards_PG = rewards_tensor(samples, len(requests))
         greedy_P = self._greedy_rewards(requests, rollout)
+        if self.config.whiten_rewards:
+            deviation = _deviation(rewards_PG)
+            rewards_PG = rewards_PG / deviation
+            greedy_P = None if greedy_P is None else greedy_P / deviation
         rows = [completion_row(sample.prompt_ids, sample.completion_ids) for sample in samples]
         group = self.config.samples_per_prompt
         units = [rows[start : start + group] for start in range(0, len(rows), group)]
@@ -104,15 +108,6 @@ class Collector:
             for sample in samples:
                 if sample.truncated:
                     sample.rewards["total"] = self.config.truncation_reward
-
-    def _training_rewards(self, samples: Sequence[Sample], prompts: int) -> torch.Tensor:
-        """``[P, G]``, nan where there is none."""
-        rewards_PG = rewards_tensor(samples, prompts)
-        if self.config.whiten_rewards:
-            known = rewards_PG[~rewards_PG.isnan()]
-            deviation = known.std() if len(known) > 1 else torch.ones(())
-            rewards_PG = rewards_PG / deviation.clamp_min(1e-6)
-        return rewards_PG
 
     def _greedy_rewards(self, requests: Sequence[PromptRequest], rollout: int) -> torch.Tensor | None:
         if self.objective.advantage != "greedy_baseline":
@@ -170,6 +165,12 @@ def _rollout_metrics(samples: Sequence[Sample], rewards_PG: torch.Tensor, signal
         values = [value for sample in samples if (value := sample.rewards.get(name)) is not None]
         metrics[f"reward/{name}"] = (float(sum(values)), float(len(values)))
     return metrics
+
+
+def _deviation(rewards_PG: torch.Tensor) -> torch.Tensor:
+    """What the known rewards of a rollout are divided by to have unit variance."""
+    known = rewards_PG[~rewards_PG.isnan()]
+    return known.std().clamp_min(1e-6) if len(known) > 1 else torch.ones(())
 
 
 def _spread(rewards_PG: torch.Tensor) -> torch.Tensor:
