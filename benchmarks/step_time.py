@@ -3,8 +3,8 @@
     python benchmarks/step_time.py [--repeats 3]
 
 Each setting runs in a process of its own, alternating, on the same prompts and the same completions (forced
-for the training step), so the work is equal; the median over repeats is printed. Absolute numbers belong to the
-machine they were taken on: compare the rows of one run only, and run it on an idle machine.
+for the training step), so the work is equal; the median over repeats is printed. Absolute numbers belong to
+the machine they were taken on: compare the rows of one run only, and run it on an idle machine.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def test_run_and_resume(world: Path, tmp_path: Path) -> None:
     assert summary["stages"] == written["stages"]
     assert summary["run"] == str(tmp_path / "run")
     assert rl.resume(tmp_path / "run", quiet=True)["stages"] == written["stages"]
-    with pytest.raises(UsageError, match="already holds a finished run"):
+    with pytest.raises(UsageError, match="already holds a"):
         rl.run(recipe, tmp_path / "run", quiet=True)
 
 

@@ -69,7 +69,7 @@ def test_a_head_that_is_not_reproduced_is_noticed(
     """Without the family's own transformation the comparison must fail, else the check checks nothing."""
     module = make_model(family)
     assert head_is_known(module)
-    plain = probe.token_scores
+    plain = probe.head_logits
 
     def blind(*args, **kwargs):
         kept = getattr(module.config, key)
@@ -79,5 +79,5 @@ def test_a_head_that_is_not_reproduced_is_noticed(
         finally:
             setattr(module.config, key, kept)
 
-    monkeypatch.setattr(probe, "token_scores", blind)
+    monkeypatch.setattr(probe, "head_logits", blind)
     assert not head_is_known(module)

@@ -292,7 +292,7 @@ def test_pad_equal_to_eos_still_learns_to_stop(world: Path) -> None:
     tuned = sft(
         data="short.jsonl",
         rows_per_step=8,
-        epochs=8,
+        epochs=16,
         checkpoint_every=1000,
         optimiser={"learning_rate": 1e-2},
     )

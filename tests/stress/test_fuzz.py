@@ -85,7 +85,7 @@ def _sentence(call: Callable[[], Any], note: str) -> bool:
     except (UsageError, DataError) as error:
         text = str(error)
         assert text and "\n" not in text, f"{text!r} from {note}"
-        assert len(text) < 2000, f"{text!r} from {note}"
+        assert len(text) < 1000, f"{text!r} from {note}"
         return False
     except Exception as error:
         raise AssertionError(f"{type(error).__name__}: {error} from {note}") from error

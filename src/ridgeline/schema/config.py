@@ -44,9 +44,15 @@ def _sentence(model: type[Config], error: ValidationError, where: str) -> str:
         return f"{where}: {key + ': ' if key else ''}{first['ctx']['error']}"
     if first["type"] == "literal_error" and isinstance(first["input"], str):
         choices = [choice.strip(" '") for choice in first["ctx"]["expected"].replace(" or ", ",").split(",")]
-        return f"{where}: {key} = {first['input']!r} is not valid; {nearest(first['input'], choices)}"
+        return f"{where}: {key} = {brief(first['input'])} is not valid; {nearest(first['input'], choices)}"
     message = first["msg"][0].lower() + first["msg"][1:]
-    return f"{where}: {key} = {first['input']!r}: {message}"
+    return f"{where}: {key} = {brief(first['input'])}: {message}"
+
+
+def brief(value: object) -> str:
+    """``repr`` of what the user wrote, cut to 80 characters: a sentence must not quote half a recipe."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _suggestion(model: type[Config], word: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from ridgeline.schema.config import Config, validate
+from ridgeline.schema.config import Config, brief, validate
 from ridgeline.schema.errors import UsageError, nearest
 from ridgeline.schema.overrides import apply_overrides
 from ridgeline.schema.stages import STAGE_TYPES, CollectStage, EvaluateStage, RewardModelStage, RlStage, Stage
@@ -81,7 +81,7 @@ def _check_stage(stage: Any, number: int) -> None:
     if kind is None:
         raise UsageError(f"{where}: 'type' is missing; valid: {', '.join(STAGE_TYPES)}.")
     if not isinstance(kind, str) or kind not in STAGE_TYPES:
-        raise UsageError(f"{where}: unknown type '{kind}'; {nearest(str(kind), STAGE_TYPES)}")
+        raise UsageError(f"{where}: unknown type {brief(kind)}; {nearest(str(kind), STAGE_TYPES)}")
 
 
 def _check_references(recipe: Recipe) -> None:
