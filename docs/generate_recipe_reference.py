@@ -65,9 +65,9 @@ def recipe_reference() -> str:
         "Paths are relative to the folder of the recipe. Any option can be changed from the command line: "
         "`--set stage.key=value`, or `--set key=value` for the options of the run. The run folder keeps the "
         "resolved recipe, every default written out.",
-        "A table inside a stage, such as `optimiser` or `kl`, is taken as a whole: options that it leaves "
-        "out have the defaults listed under [Tables inside a stage](#tables-inside-a-stage), not those that "
-        "the stage or the objective would have set.",
+        "A table inside a stage, such as `optimiser`, keeps the defaults of the stage for what it leaves "
+        "out. The table `kl` replaces what the objective's preset says about the KL: what it leaves out has "
+        "the default listed under [Kl](#kl).",
         "The objectives that `rl` knows are in [presets.md](presets.md), the formats of data files in "
         "[formats.md](formats.md), and a recipe that uses every stage type in "
         "[../recipes/quickstart.toml](../recipes/quickstart.toml).",

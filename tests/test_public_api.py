@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.stages import recipes
 from tests.tiny import write_jsonl
 
 NAMES = {"run", "resume", "load_model", "sample", "train_sft", "train_reward_model", "train_rl", "evaluate"}
-CPU = {"device": "cpu", "dtype": "float32", "quiet": True}
+CPU: dict[str, Any] = {"device": "cpu", "dtype": "float32", "quiet": True}
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from ridgeline.models.batch import Row
 from ridgeline.rollout.store import read_samples
 from ridgeline.stages import rollouts
 from ridgeline.stages.pipeline import run_recipe
+from ridgeline.training.advantages import assign_advantages
 from tests.stages import recipes
 from tests.stages.learnable import step_metrics
 from tests.stages.recipes import reward, rl
@@ -65,7 +66,7 @@ def test_a_reward_of_the_prompt_alone_carries_no_signal(world: Path, objective: 
 
 def test_every_advantage_belongs_to_its_own_completion(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[list[Row], torch.Tensor]] = []
-    original = rollouts.assign_advantages
+    original = assign_advantages
 
     def spy(rows: Sequence[Row], rewards_PG: torch.Tensor, *arguments: Any, **named: Any) -> torch.Tensor:
         signal = original(rows, rewards_PG, *arguments, **named)

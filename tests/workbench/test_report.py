@@ -268,7 +268,7 @@ def test_damaged_line_is_noted_and_the_rest_kept(run: Path) -> None:
     lines[20] = lines[20][:15]
     path.write_text("\n".join(lines) + "\n")
     page = rendered(run)
-    assert "metrics.jsonl is damaged after line 20" in words(page)
+    assert "metrics.jsonl: 1 damaged line left out" in words(page)
     assert FAILED not in page
 
 

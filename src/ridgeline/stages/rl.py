@@ -83,11 +83,8 @@ def objective_of(config: RlStage) -> PolicyObjective:
         if key not in axes:
             raise UsageError(f"{where}: unknown axis '{key}'; {nearest(key, axes)}")
     if config.kl is not None:
-        table |= {
-            "kl_coefficient": config.kl.coefficient,
-            "kl_estimator": config.kl.estimator,
-            "kl_placement": config.kl.placement,
-        }
+        asked = config.kl.model_dump(include={"coefficient", "estimator", "placement"}, exclude_none=True)
+        table |= {f"kl_{axis}": value for axis, value in asked.items()}
     try:
         objective = replace(PRESETS[preset], **table)
         if objective.aggregation == "fixed" and objective.length is None:

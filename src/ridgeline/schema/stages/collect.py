@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from ridgeline.schema.config import Config
-from ridgeline.schema.stages.common import Sampling, StageConfig
+from ridgeline.schema.stages.common import ModelStage, Sampling
 
 
 class SimulatedAnnotator(Config):
@@ -20,12 +20,14 @@ class SimulatedAnnotator(Config):
     """Negative control: replace every label by a coin flip."""
 
 
-class CollectStage(StageConfig):
+class CollectStage(ModelStage):
     """Sample completions, pair them within a prompt, and have an annotator say which is better."""
 
     type: Literal["collect"] = "collect"
     prompts: str
+    """A file, folder or hub id of prompts."""
     samples_per_prompt: int = Field(6, ge=2)
+    """Completions that pairs are drawn from."""
     pairs: int = Field(1000, ge=1)
     """Drawn at random from all pairs within a prompt, without repetition."""
     annotator: SimulatedAnnotator

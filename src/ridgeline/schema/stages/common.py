@@ -13,8 +13,7 @@ class StageConfig(Config):
     """Every stage has a name, by which later stages refer to what it made."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
-    model: str = "base"
-    """``base`` (the recipe's model) or the name of an earlier stage that makes a model."""
+    """Lower case letters, digits, - and _."""
 
     @model_validator(mode="before")
     @classmethod
@@ -31,28 +30,41 @@ class StageConfig(Config):
         }
 
 
+class ModelStage(StageConfig):
+    """A stage that starts from one model."""
+
+    model: str = "base"
+    """``base`` (the recipe's model) or the name of an earlier stage that makes a model."""
+
+
 class Optimiser(Config):
     """AdamW on float32 master weights."""
 
     learning_rate: float = Field(2e-5, ge=0)
+    """The rate after the warm-up."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """After the warm-up: stay, or decay to 0 at the last step."""
     warmup: int = Field(3, ge=0)
     """Steps of linear warm-up from learning_rate / (warmup + 1)."""
     betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the running mean of gradients, and of their squares."""
     epsilon: float = Field(1e-8, gt=0)
+    """Added to the root of the mean square."""
     weight_decay: float = Field(0.0, ge=0)
     """Decoupled; applied to matrices only, never to norms and biases."""
     max_gradient_norm: float = Field(1.0, gt=0)
+    """A longer gradient is scaled down to this L2 norm."""
 
 
 class Sampling(Config):
     """The distribution that completions are drawn from."""
 
     max_new_tokens: int = Field(128, ge=1)
+    """Completions are cut here, and say so."""
     temperature: float = Field(1.0, ge=0)
     """0 is greedy decoding."""
     top_p: float = Field(1.0, gt=0, le=1)
+    """Keep the smallest set of likely tokens with this much mass; 1 keeps all."""
     top_k: int = Field(0, ge=0)
     """0 keeps the whole vocabulary."""
 
@@ -66,6 +78,7 @@ class RewardSpec(Config):
 
     function: str
     weight: float = 1.0
+    """Its share in the sum that the policy is trained on."""
     timeout: float = Field(30.0, gt=0)
     """Seconds a batch may take in the worker process before it is killed and counted as None."""
 

@@ -18,7 +18,9 @@ class EvaluateStage(StageConfig):
     reference: str | None = None
     """The model KL is measured to; None: the first of ``models``."""
     prompts: str
+    """A file, folder or hub id of prompts."""
     samples_per_prompt: int = Field(4, ge=1)
+    """Completions per prompt and model."""
     rewards: list[RewardSpec] = Field(min_length=1)
     """The first one decides wins."""
     sampling: Sampling = Sampling()

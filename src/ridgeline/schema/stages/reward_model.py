@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ridgeline.schema.stages.common import Optimiser, StageConfig, Work
+from ridgeline.schema.stages.common import ModelStage, Optimiser, Work
 
 
-class RewardModelStage(StageConfig):
+class RewardModelStage(ModelStage):
     """A scalar score per (prompt, completion), fitted to preferences by Bradley-Terry maximum likelihood."""
 
     type: Literal["reward_model"] = "reward_model"
@@ -28,8 +28,11 @@ class RewardModelStage(StageConfig):
     centering: float = Field(0.0, ge=0)
     """Coefficient of (r_chosen + r_rejected)^2, which pins the free constant."""
     pairs_per_step: int = Field(32, ge=1)
+    """Pairs per optimizer step (all of them, when there are fewer)."""
     epochs: float = Field(1.0, gt=0)
+    """Passes over the pairs."""
     max_length: int = Field(1024, ge=2)
+    """Tokens of prompt and completion."""
     overlong: Literal["error", "drop"] = "drop"
     """A truncated completion loses the token that is scored, so truncating is not on offer."""
     optimiser: Optimiser = Optimiser(learning_rate=1e-2, schedule="linear")

@@ -7,27 +7,29 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from ridgeline.schema.config import Config
-from ridgeline.schema.stages.common import Optimiser, RewardSpec, Sampling, StageConfig, Work
+from ridgeline.schema.stages.common import ModelStage, Optimiser, RewardSpec, Sampling, Work
 
 
 class Kl(Config):
     """The leash to the reference policy (the stage's starting model)."""
 
-    coefficient: float = Field(0.0, ge=0)
-    """Nats cost this much reward. 0 loads no reference."""
-    estimator: Literal["k1", "k2", "k3"] = "k3"
-    placement: Literal["loss", "reward"] = "loss"
+    coefficient: float | None = Field(None, ge=0)
+    """What a nat costs, in units of reward; 0: no leash (KL is measured still). None: as in the preset."""
+    estimator: Literal["k1", "k2", "k3"] | None = None
+    """None: as the preset has it."""
+    placement: Literal["loss", "reward"] | None = None
+    """None: as the preset has it."""
     target: float | None = Field(None, gt=0)
     """Nats per completion: adapt the coefficient toward this KL (Ziegler et al. 2019)."""
 
     @model_validator(mode="after")
     def _no_k1_in_loss(self) -> Kl:
-        if self.estimator == "k1" and self.placement == "loss" and self.coefficient > 0:
+        if self.estimator == "k1" and self.placement == "loss":
             raise ValueError(
                 "k1 placed in the loss regularises nothing (its expected gradient is zero); "
                 'use placement = "reward", or estimator = "k2" or "k3"'
             )
-        if self.target is not None and self.coefficient == 0:
+        if self.target is not None and not self.coefficient:
             raise ValueError("an adaptive coefficient needs a start above 0; set coefficient = 0.05")
         return self
 
@@ -42,11 +44,12 @@ class Critic(Config):
     optimiser: Optimiser = Optimiser(learning_rate=1e-4, betas=(0.9, 0.95))
 
 
-class RlStage(StageConfig):
+class RlStage(ModelStage):
     """Sample, score, and move the policy toward what scored better than expected, under a KL leash."""
 
     type: Literal["rl"] = "rl"
     prompts: str
+    """A file, folder or hub id of prompts; other columns of a row are given to the rewards."""
     heldout: str | None = None
     """Prompts for evaluation; without them the stage reports training batches only."""
     reference: str | None = None
@@ -55,9 +58,9 @@ class RlStage(StageConfig):
     monitor: list[RewardSpec] = Field(default_factory=list)
     """Rewards that are logged and never trained on, such as the gold reward."""
     objective: str | dict[str, Any] = "grpo"
-    """A preset (reinforce, rloo, ppo, grpo, dr_grpo, dapo) or a table: ``preset`` plus changed axes."""
+    """reinforce, rloo, ppo, grpo, dr_grpo, dapo, gspo, cispo, or a table: ``preset`` and changed axes."""
     kl: Kl | None = None
-    """None: what the objective's preset says."""
+    """A table that changes what the objective's preset says, key by key."""
     critic: Critic = Critic()
     prompts_per_step: int = Field(16, ge=1)
     samples_per_prompt: int = Field(4, ge=1)

@@ -6,24 +6,27 @@ from typing import Literal
 
 from pydantic import Field
 
-from ridgeline.schema.stages.common import Optimiser, StageConfig, Work
+from ridgeline.schema.stages.common import ModelStage, Optimiser, Work
 
 
-class SftStage(StageConfig):
+class SftStage(ModelStage):
     """Supervised fine-tuning on demonstrations: next-token loss on what the assistant says."""
 
     type: Literal["sft"] = "sft"
     data: str
-    """A file, folder or hub id of instruction rows, or the name of an earlier stage that makes data."""
+    """A file, folder or hub id of instruction rows."""
     heldout: str | float = Field(0.1)
     """A file of held-out rows, or the fraction of ``data`` to hold out."""
     train_on: Literal["assistant", "last"] = "assistant"
     """Which turns carry loss: every assistant turn, or the last one. End-of-turn is always included."""
     max_length: int = Field(1024, ge=2)
+    """Tokens of a rendered conversation."""
     overlong: Literal["error", "drop", "truncate"] = "error"
     """What happens to a row longer than max_length; counted and printed."""
     rows_per_step: int = Field(16, ge=1)
+    """Conversations per optimizer step."""
     epochs: float = Field(1.0, gt=0)
+    """Passes over the data."""
     optimiser: Optimiser = Optimiser(schedule="linear")
     work: Work = Work()
     evaluate_every: int = Field(0, ge=0)

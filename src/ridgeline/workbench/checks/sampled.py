@@ -21,7 +21,8 @@ from ridgeline.workbench.checks.result import Check
 RATIO_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.3}
 GAP_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.15}
 BIAS_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.02}
-TRUNCATED_LIMIT = 0.5
+TRUNCATED_LIMIT = 0.9
+TRUNCATED_ADVICE = 0.3
 
 
 def stop_token(model: LanguageModel) -> Check:
@@ -60,7 +61,7 @@ def truncated(samples: Sequence[Sample], sampling: Sampling) -> Check:
     """Share of completions cut at the limit."""
     share = sum(sample.truncated for sample in samples) / len(samples)
     detail = f"{share:.0%} of {len(samples)} completions were cut at {sampling.max_new_tokens} tokens"
-    if share > TRUNCATED_LIMIT:
+    if share > TRUNCATED_ADVICE:
         detail += "; raise sampling.max_new_tokens, or tune the model to answer briefly first"
     return Check("completions end by themselves", share <= TRUNCATED_LIMIT, detail, share)
 

@@ -161,7 +161,8 @@ def _lines(path: Path, notes: list[str]) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = _attempt(lambda: read_lines(path), [], path.name, notes)
     written = _attempt(lambda: path.read_bytes().count(b"\n"), 0, path.name, []) if lines else 0
     if written > len(lines):
-        notes.append(f"{path.name} is damaged after line {len(lines)}; what follows is left out.")
+        damaged = written - len(lines)
+        notes.append(f"{path.name}: {damaged} damaged line{'s' if damaged > 1 else ''} left out.")
     return [line for line in lines if isinstance(line, dict)]
 
 
