@@ -99,7 +99,7 @@ def test_a_stage_that_is_wrong(stage: dict[str, Any], words: str) -> None:
         ({"kl": {"coeficient": 1}}, "did you mean 'coefficient'?"),
         ({"critic": {"optimiser": {"warmpu": 1}}}, "did you mean 'warmup'?"),
         ({"sampling": {"temprature": 1}}, "did you mean 'temperature'?"),
-        ({"kl": {"coefficient": 0.1, "estimator": "k1"}}, "k1 placed in the loss regularises nothing"),
+        ({"kl": {"estimator": "k1", "placement": "loss"}}, "k1 placed in the loss regularises nothing"),
         ({"kl": {"coefficient": 0, "target": 3.0}}, "an adaptive coefficient needs a start above 0"),
         ({"sampling": {"temperature": 0}}, "explores nothing"),
         ({"sampling": {"top_p": 0.9}}, "whole vocabulary"),

@@ -68,7 +68,13 @@ def test_truncated_share(drawn: list[Sample]) -> None:
     for sample, reason in zip(drawn, ("length", "length", "length", "stop"), strict=True):
         sample.stop_reason = reason  # type: ignore[assignment]
     check = sampled.truncated(drawn, LIMIT)
-    assert check.value == 0.75 and not check.passed and "max_new_tokens" in check.detail
+    assert check.value == 0.75 and check.passed and "max_new_tokens" in check.detail
+    for sample in drawn:
+        sample.stop_reason = "length"
+    assert not sampled.truncated(drawn, LIMIT).passed
+    for sample in drawn:
+        sample.stop_reason = "stop"
+    assert "max_new_tokens" not in sampled.truncated(drawn, LIMIT).detail
 
 
 def test_rewards_that_fail_and_groups_without_signal(tmp_path: Path, drawn: list[Sample]) -> None:
