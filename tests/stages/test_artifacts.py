@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from ridgeline.models.score_model import load_score_model
 from ridgeline.schema.recipe import load_recipe
 from ridgeline.schema.run_folder import read_lines
-from ridgeline.stages import pipeline
+from ridgeline.stages import pipeline, rl
 from tests.stages import recipes
 from tests.stages.recipes import recipe, stage_folder
 
@@ -100,7 +100,7 @@ def test_the_policy_reloads_with_transformers_to_identical_logits(
 ) -> None:
     kept: list[torch.Tensor] = []
     ids = torch.arange(5, 25)[None]
-    original = pipeline.rl._add_roles
+    original = rl._add_roles
 
     def keep(context: Any, config: Any, objective: Any, model: Any, engine: Any) -> None:
         original(context, config, objective, model, engine)
@@ -114,7 +114,7 @@ def test_the_policy_reloads_with_transformers_to_identical_logits(
 
         return saving
 
-    monkeypatch.setattr(pipeline.rl, "_add_roles", keep)
+    monkeypatch.setattr(rl, "_add_roles", keep)
     made = recipe(world, recipes.rl(world, reward=["length"]))
     pipeline.run_recipe(made, world / "logits", resume=False)
     folder = stage_folder(world / "logits") / "model"

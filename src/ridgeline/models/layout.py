@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from ridgeline.models.batch import MicroBatch, Row, unit_tokens
+from ridgeline.models.packing import pack
 
 
 @dataclass(slots=True)
@@ -47,8 +48,9 @@ def _padded(batch: MicroBatch) -> Layout:
 
 def _packed(batch: MicroBatch) -> Layout:
     units = _units(batch)
-    bins = _bins([unit_tokens(unit) for unit in units])
-    length = max(sum(unit_tokens(units[number]) for number in bin_) for bin_ in bins)
+    sizes = [unit_tokens(unit) for unit in units]
+    bins = pack(sizes, capacity=max(sizes))
+    length = max(sum(sizes[number] for number in members) for members in bins)
     ids_RL = np.zeros((len(bins), length), dtype=np.int64)
     positions_RL = np.zeros((len(bins), length), dtype=np.int64)
     # Token k is visible to a later token q of the same unit when both have the same branch, or k is in the
@@ -92,23 +94,6 @@ def _units(batch: MicroBatch) -> list[list[Row]]:
         units.append(batch.rows[start : start + size])
         start += size
     return units
-
-
-def _bins(lengths: list[int]) -> list[list[int]]:
-    """First-fit decreasing into matrix rows as long as the longest unit."""
-    capacity = max(lengths)
-    bins: list[list[int]] = []
-    room: list[int] = []
-    for number in sorted(range(len(lengths)), key=lambda n: (-lengths[n], n)):
-        for target, free in enumerate(room):
-            if lengths[number] <= free:
-                bins[target].append(number)
-                room[target] -= lengths[number]
-                break
-        else:
-            bins.append([number])
-            room.append(capacity - lengths[number])
-    return bins
 
 
 def _on_device(layout: Layout, device: torch.device) -> Layout:

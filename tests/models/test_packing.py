@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ridgeline.data.packing import pack
+from ridgeline.models.packing import pack
 
 
 @pytest.mark.parametrize(
