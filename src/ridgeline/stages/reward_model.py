@@ -113,11 +113,14 @@ def _cache_features(
 ) -> None:
     """Pooled features of every row; standardised by the training rows (the first ``fitted`` units)."""
     context.observer.phase("computing features")
-    scores = engine.score("backbone", units)
     rows = [row for unit in units for row in unit]
-    for row, score in zip(rows, scores, strict=True):
-        row.features = score["features"]
-    training = np.stack([score["features"] for score in scores[: 2 * fitted]])
+    # A completion stands in several pairs; its features are computed once.
+    distinct = {(row.ids.tobytes(), row.prefix): row for row in rows}
+    scores = engine.score("backbone", [[row] for row in distinct.values()])
+    features = {key: score["features"] for key, score in zip(distinct, scores, strict=True)}
+    for row in rows:
+        row.features = features[row.ids.tobytes(), row.prefix]
+    training = np.stack([row.features for row in rows[: 2 * fitted] if row.features is not None])
     model.head.standardise_features(torch.from_numpy(training).to(context.device))
 
 
