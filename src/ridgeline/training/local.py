@@ -67,10 +67,6 @@ class LocalEngine:
                     f"frozen role '{name}' shares weights with '{other}', which learns; copy them"
                 )
 
-    def remove(self, name: str) -> None:
-        """Free a role's memory."""
-        del self.roles[name]
-
     def sample(
         self, role: str, requests: Sequence[PromptRequest], sampling: Sampling, *, seed: int, step: int
     ) -> list[Sample]:
