@@ -177,6 +177,12 @@ def test_existing_run_and_nothing_to_resume(world: Path) -> None:
         run_recipe(made, world / "run", resume=False)
 
 
+def test_a_start_that_failed_does_not_occupy_the_folder(world: Path) -> None:
+    _fails(UsageError, world, sft(), model=str(world / "no-such-model"))
+    run_recipe(recipe(world, sft()), world / "run", resume=False)
+    assert RunFolder(world / "run").stage(0, "sft").result() is not None
+
+
 def test_run_folder_in_use_by_another_process(world: Path) -> None:
     made = recipe(world, sft())
     run_recipe(made, world / "run", resume=False)

@@ -82,6 +82,11 @@ class RunFolder:
         return values
 
     @property
+    def is_occupied(self) -> bool:
+        """Whether a run has left something to lose; a start that failed at once (a mistyped model) has not."""
+        return self.has_recipe and any(path.is_file() for path in (self.path / "stages").rglob("*"))
+
+    @property
     def has_recipe(self) -> bool:
         return (self.path / ".recipe.json").is_file()
 

@@ -102,7 +102,7 @@ def _disk_full(context: StageContext, error: OSError) -> RunError:
 
 
 def _check_folder(run: RunFolder, recipe: Recipe, resume: bool) -> None:
-    if not resume and run.has_recipe:
+    if not resume and run.is_occupied:
         raise UsageError(
             f"{run.path} already holds a run; go on with: ridgeline resume {run.path}, "
             "or choose another --out."

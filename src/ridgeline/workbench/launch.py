@@ -116,7 +116,7 @@ def check_new(folder: Path) -> None:
         UsageError: says whether that run is finished, and what can be done.
     """
     run = RunFolder(folder)
-    if not run.has_recipe:
+    if not run.is_occupied:
         return
     if (folder / "summary.json").is_file():
         raise UsageError(
