@@ -83,7 +83,7 @@ class RunFolder:
 
     @property
     def is_occupied(self) -> bool:
-        """Whether a run has left something to lose; a start that failed at once (a mistyped model) has not."""
+        """Whether a run left something to lose; a start that failed at once (a mistyped model) did not."""
         return self.has_recipe and any(path.is_file() for path in (self.path / "stages").rglob("*"))
 
     @property
