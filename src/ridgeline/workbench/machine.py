@@ -8,13 +8,15 @@ from pathlib import Path
 
 import torch
 
-FORWARD_SHARE = 0.35
-TRAIN_SHARE = 0.22
-DECODE_SHARE = 0.15
+FORWARD_SHARE = 0.7
+TRAIN_SHARE = 0.55
+DECODE_SHARE = 0.25
 """Shares of the plain matrix-product rate that whole passes reach.
 
-Rough: from the embedded model's timings on two cores (forward 0.6, training 0.4, sampling 0.25 TFLOP/s);
-other machines and shapes differ, and so does a machine that is busy while it is timed.
+Rough: the embedded model in the quickstart, on two idle cores with AVX512 bfloat16 (forward 0.5, training
+0.37, sampling 0.15 TFLOP/s, where plain products reach 0.6). Where products are much faster (AMX) the rest of a
+pass weighs more and the shares are about a third of these; a machine that is busy while it is timed promises
+less.
 """
 
 
