@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM
 from ridgeline.models.batch import MicroBatch, completion_row
 from ridgeline.models.embedded import EMBEDDED_NAME
 from ridgeline.models.forward import token_scores
-from ridgeline.models.load import LanguageModel, load_gguf, load_model, load_tokenizer, model_config
+from ridgeline.models.gguf import load_gguf
+from ridgeline.models.load import LanguageModel, load_model, load_tokenizer, model_config
 from ridgeline.rollout.plain import PlainSampler
 from ridgeline.rollout.request import PromptRequest
 from ridgeline.schema.errors import UsageError

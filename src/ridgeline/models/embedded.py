@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from ridgeline.models.gguf import load_gguf
 from ridgeline.schema.errors import UsageError
 
 EMBEDDED_NAME = "smollm2-135m-instruct"
@@ -51,8 +52,6 @@ def embedded_folder() -> Path:
 
 def _convert(gguf: Path, folder: Path) -> None:
     """Written aside and renamed, so that two processes at once or a kill leave no half folder."""
-    from ridgeline.models.load import load_gguf
-
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +16,13 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoTokenizer,
-    GgufConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import logging as transformers_logging
 
 from ridgeline.models.embedded import EMBEDDED_NAME, embedded_folder
+from ridgeline.models.gguf import existing_gguf, load_gguf
+from ridgeline.models.quiet import quiet_transformers
 from ridgeline.schema.errors import UsageError, nearest
 
 
@@ -82,37 +78,11 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """Only the tokenizer of ``name`` (the same names as ``load_model``)."""
     with quiet_transformers():
         if name.lower().endswith(".gguf"):
-            path = _existing_gguf(Path(name))
+            path = existing_gguf(Path(name))
             return AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
         folder = str(embedded_folder()) if name.lower() == EMBEDDED_NAME else name
         _check_exists(folder)
         return _load_tokenizer(folder, name)
-
-
-def load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A GGUF file as float32 model and tokenizer, free of any trace of quantisation in its config."""
-    path = _existing_gguf(path)
-    # The conversion draws its own progress bar, whatever transformers is told.
-    with quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
-        folder, file = str(path.parent), path.name
-        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
-        packed = AutoModelForCausalLM.from_pretrained(
-            folder, gguf_file=file, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
-        )
-        config = copy.deepcopy(packed.config)
-        if getattr(config, "quantization_config", None) is not None:
-            del config.quantization_config
-        module = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        module.load_state_dict(packed.state_dict())
-        module.tie_weights()
-        module.generation_config = packed.generation_config
-    return module, tokenizer
-
-
-def _existing_gguf(path: Path) -> Path:
-    if not path.is_file():
-        raise UsageError(f"there is no model file {path}; check the path.")
-    return path
 
 
 def _load_folder(
@@ -179,7 +149,7 @@ def model_config(name: str) -> Any:
     """The configuration of ``name`` without its weights, for estimates."""
     with quiet_transformers():
         if name.lower().endswith(".gguf"):
-            path = _existing_gguf(Path(name))
+            path = existing_gguf(Path(name))
             return AutoConfig.from_pretrained(str(path.parent), gguf_file=path.name)
         folder = str(embedded_folder()) if name.lower() == EMBEDDED_NAME else name
         _check_exists(folder)
@@ -187,18 +157,3 @@ def model_config(name: str) -> Any:
             return AutoConfig.from_pretrained(folder)
         except (OSError, ValueError) as error:
             raise UsageError(f"cannot load the model '{name}': {_first_line(error)}") from error
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Silence progress bars and advice for one load; the process's own settings come back afterwards."""
-    verbosity = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()

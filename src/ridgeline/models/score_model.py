@@ -19,7 +19,8 @@ from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 from ridgeline.models.batch import MicroBatch
 from ridgeline.models.forward import hidden_states
 from ridgeline.models.layout import lay_out
-from ridgeline.models.load import LanguageModel, load_weights, quiet_transformers
+from ridgeline.models.load import LanguageModel, load_weights
+from ridgeline.models.quiet import quiet_transformers
 from ridgeline.schema.errors import UsageError
 
 Pooling = Literal["last", "mean", "mean+last"]

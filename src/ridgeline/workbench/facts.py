@@ -14,7 +14,8 @@ from ridgeline.data import formats
 from ridgeline.data.chat import apply_template, encode_conversations, encode_prompts
 from ridgeline.data.sources import read_rows
 from ridgeline.models.embedded import EMBEDDED_NAME
-from ridgeline.models.load import load_tokenizer, model_config, quiet_transformers
+from ridgeline.models.load import load_tokenizer, model_config
+from ridgeline.models.quiet import quiet_transformers
 from ridgeline.schema.errors import UsageError
 from ridgeline.schema.records import Message
 
