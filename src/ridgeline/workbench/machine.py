@@ -14,8 +14,8 @@ DECODE_SHARE = 0.25
 """Shares of the plain matrix-product rate that whole passes reach.
 
 Rough: the embedded model in the quickstart, on two idle cores with AVX512 bfloat16 (forward 0.5, training
-0.37, sampling 0.15 TFLOP/s, where plain products reach 0.6). Where products are much faster (AMX) the rest of
-a pass weighs more and the shares are about a third; a machine that is busy while it is timed promises
+0.37, sampling 0.15 TFLOP/s, where plain products reach 0.6 to 1). Where products are much faster (AMX) the
+rest of a pass weighs more and the shares are about a third; a machine that is busy while it is timed promises
 less.
 """
 
