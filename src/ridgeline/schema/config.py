@@ -5,11 +5,17 @@ from __future__ import annotations
 import difflib
 import types
 import typing
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ridgeline.schema.errors import UsageError, nearest
+
+SOURCE = "source"
+"""Marks a field (``Annotated[str, SOURCE]``) that names rows: a file, a folder, a hub id or a stage."""
+FUNCTION = "function"
+"""Marks a field that names a function, perhaps in a file."""
 
 
 class Config(BaseModel):
@@ -19,6 +25,44 @@ class Config(BaseModel):
 
 
 C = TypeVar("C", bound=Config)
+
+
+def inner_configs(config: Config) -> Iterator[Config]:
+    """Every table inside ``config``, however deep."""
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, Config):
+                yield item
+                yield from inner_configs(item)
+
+
+def marked(config: Config, mark: str) -> Iterator[str]:
+    """Strings in fields of ``config`` and of its inner tables that bear ``mark``."""
+    for table in [config, *inner_configs(config)]:
+        for name, field in type(table).model_fields.items():
+            if mark in field.metadata:
+                value = getattr(table, name)
+                listed = value if isinstance(value, list) else [value]
+                yield from (item for item in listed if isinstance(item, str))
+
+
+def change_marked(config: C, changes: Mapping[str, Callable[[str], str]]) -> C:
+    """A copy of ``config`` in which each string of a marked field went through the change of its mark."""
+
+    def changed(value: Any, change: Callable[[str], str] | None) -> Any:
+        if isinstance(value, list):
+            return [changed(item, change) for item in value]
+        if isinstance(value, Config):
+            return change_marked(value, changes)
+        return change(value) if change is not None and isinstance(value, str) else value
+
+    updates = {}
+    for name, field in type(config).model_fields.items():
+        marks = [mark for mark in field.metadata if isinstance(mark, str)]
+        change = next((changes[mark] for mark in marks if mark in changes), None)
+        updates[name] = changed(getattr(config, name), change)
+    return config.model_copy(update=updates)
 
 
 def validate(model: type[C], values: dict[str, Any], where: str) -> C:

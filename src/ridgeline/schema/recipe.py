@@ -8,14 +8,14 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from ridgeline.schema.config import Config, brief, validate
+from ridgeline.schema.config import FUNCTION, SOURCE, Config, brief, change_marked, marked, validate
 from ridgeline.schema.errors import UsageError, nearest
 from ridgeline.schema.overrides import apply_overrides
-from ridgeline.schema.stages import STAGE_TYPES, CollectStage, EvaluateStage, RewardModelStage, RlStage, Stage
-from ridgeline.schema.stages.common import RewardSpec
+from ridgeline.schema.stages import STAGE_TYPES, Stage
+from ridgeline.schema.stages.common import Reference
 
-MODEL_STAGES = ("sft", "rl")
-"""Stage types whose output is a language model."""
+RESERVED = ("base", "policy_start")
+"""Names that mean something else than a stage."""
 
 
 class Recipe(Config):
@@ -88,42 +88,21 @@ def _check_references(recipe: Recipe) -> None:
     earlier: dict[str, str] = {}
     for stage in recipe.stage:
         where = f"stage '{stage.name}'"
-        if stage.name in earlier or stage.name in ("base", "policy_start"):
+        if stage.name in earlier or stage.name in RESERVED:
             raise UsageError(f"{where}: the name is taken; stages need names of their own.")
-        models = ["base", *(name for name, kind in earlier.items() if kind in MODEL_STAGES)]
         later = {other.name for other in recipe.stage} - set(earlier)
-        if not isinstance(stage, EvaluateStage):
-            _must_be(stage.model, models, later, f"{where}: model")
-        else:
-            for name in [*stage.models, *([stage.reference] if stage.reference else [])]:
-                _must_be(name, models, later, f"{where}: models")
-        judges = [name for name, kind in earlier.items() if kind == "reward_model"]
-        if isinstance(stage, RlStage):
-            if stage.reference is not None:
-                _must_be(stage.reference, models, later, f"{where}: reference")
-            if stage.critic.initialise_from != "policy":
-                _must_be(
-                    stage.critic.initialise_from,
-                    ["policy", *judges],
-                    later,
-                    f"{where}: critic.initialise_from",
-                )
-        if isinstance(stage, RewardModelStage) and (stage.data in later or stage.data in earlier):
-            _must_be(
-                stage.data, [n for n, kind in earlier.items() if kind == "collect"], later, f"{where}: data"
-            )
-        for spec in _rewards(stage):
-            if spec in later or spec in earlier:
-                _must_be(spec, judges, later, f"{where}: reward")
+        for reference in [*stage.references(), *_judges(stage)]:
+            if reference.elsewhere and reference.name not in later | set(earlier):
+                continue
+            fitting = [name for name, kind in earlier.items() if kind in reference.kinds]
+            _must_be(reference.name, [*reference.besides, *fitting], later, f"{where}: {reference.key}")
         earlier[stage.name] = stage.type
 
 
-def _rewards(stage: Stage) -> list[str]:
-    if isinstance(stage, RlStage):
-        return [spec.function for spec in [*stage.reward, *stage.monitor]]
-    if isinstance(stage, EvaluateStage):
-        return [spec.function for spec in stage.rewards]
-    return [stage.annotator.gold] if isinstance(stage, CollectStage) else []
+def _judges(stage: Stage) -> list[Reference]:
+    """A reward bears the name of a stage only where that stage made a reward model."""
+    kinds = ("reward_model",)
+    return [Reference("reward", function, kinds, elsewhere=True) for function in marked(stage, FUNCTION)]
 
 
 def _must_be(name: str, valid: list[str], later: set[str], where: str) -> None:
@@ -134,46 +113,32 @@ def _must_be(name: str, valid: list[str], later: set[str], where: str) -> None:
     raise UsageError(f"{where} = '{name}' does not exist before this stage; {nearest(name, valid)}")
 
 
-_PATH_KEYS = ("data", "prompts", "heldout")
+def sources_of(recipe: Recipe) -> set[str]:
+    """Files, folders and hub ids that the stages read (not what earlier stages made)."""
+    names = {stage.name for stage in recipe.stage}
+    return {source for stage in recipe.stage for source in marked(stage, SOURCE)} - names
 
 
 def _absolute(recipe: Recipe, folder: Path) -> Recipe:
     """Anchor what names a file: anything relative that exists, or that looks like a path."""
-    names = {stage.name for stage in recipe.stage}
+    names = {"base", *(stage.name for stage in recipe.stage)}
+
+    def source(value: str) -> str:
+        return value if value in names else anchor(value, folder)
+
+    def function(value: str) -> str:
+        """``file.py:name`` with the file made absolute; any other name as it is."""
+        file, separator, name = value.rpartition(":")
+        return f"{anchor(file, folder)}:{name}" if separator and file.endswith(".py") else value
+
+    changes = {SOURCE: source, FUNCTION: function}
     updates: dict[str, Any] = {
-        "stage": [stage.model_copy(update=_anchored(stage, names, folder)) for stage in recipe.stage],
+        "stage": [change_marked(stage, changes) for stage in recipe.stage],
         "model": anchor(recipe.model, folder),
     }
     if recipe.chat_template is not None:
         updates["chat_template"] = anchor(recipe.chat_template, folder)
     return recipe.model_copy(update=updates)
-
-
-def _anchored(stage: Stage, names: set[str], folder: Path) -> dict[str, Any]:
-    changes: dict[str, Any] = {}
-    for key in _PATH_KEYS:
-        value = getattr(stage, key, None)
-        if isinstance(value, str) and value not in names:
-            changes[key] = anchor(value, folder)
-    if isinstance(stage, RlStage):
-        changes["reward"] = [_anchored_reward(spec, folder) for spec in stage.reward]
-        changes["monitor"] = [_anchored_reward(spec, folder) for spec in stage.monitor]
-    elif isinstance(stage, EvaluateStage):
-        changes["rewards"] = [_anchored_reward(spec, folder) for spec in stage.rewards]
-    elif isinstance(stage, CollectStage):
-        gold = _anchored_function(stage.annotator.gold, folder)
-        changes["annotator"] = stage.annotator.model_copy(update={"gold": gold})
-    return changes
-
-
-def _anchored_reward(spec: RewardSpec, folder: Path) -> RewardSpec:
-    return spec.model_copy(update={"function": _anchored_function(spec.function, folder)})
-
-
-def _anchored_function(function: str, folder: Path) -> str:
-    """``file.py:name`` with the file made absolute; any other name as it is."""
-    file, separator, name = function.rpartition(":")
-    return f"{anchor(file, folder)}:{name}" if separator and file.endswith(".py") else function
 
 
 def anchor(value: str, folder: Path) -> str:

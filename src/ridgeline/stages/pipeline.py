@@ -16,7 +16,7 @@ import torch
 from ridgeline.data.sources import fingerprint
 from ridgeline.models.hardware import describe, resolve_device, resolve_dtype
 from ridgeline.schema.errors import RunError, UsageError
-from ridgeline.schema.recipe import Recipe
+from ridgeline.schema.recipe import Recipe, sources_of
 from ridgeline.schema.run_folder import RunFolder, without_none, write_atomic
 from ridgeline.schema.stages import Stage
 from ridgeline.stages import collect, evaluate, reward_model, rl, sft
@@ -169,14 +169,7 @@ def _environment(run: RunFolder, recipe: Recipe, resume: bool) -> tuple[torch.de
 
 def _inputs(recipe: Recipe) -> dict[str, str]:
     """Content hashes of every data source."""
-    names = {stage.name for stage in recipe.stage}
-    sources = {
-        value
-        for stage in recipe.stage
-        for key in ("data", "prompts", "heldout")
-        if isinstance(value := getattr(stage, key, None), str) and value not in names
-    }
-    return {source: fingerprint(source) for source in sorted(sources)}
+    return {source: fingerprint(source) for source in sorted(sources_of(recipe))}
 
 
 def _check_inputs(run: RunFolder, now: dict[str, str], resume: bool) -> None:

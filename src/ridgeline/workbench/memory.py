@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from ridgeline.models.forward import HEAD_CHUNK
 from ridgeline.rollout.plain import PlainSampler
+from ridgeline.schema.config import FUNCTION, marked
 from ridgeline.schema.recipe import Recipe
-from ridgeline.schema.stages import CollectStage, EvaluateStage, RewardModelStage, RlStage, SftStage, Stage
-from ridgeline.schema.stages.common import RewardSpec, Sampling
+from ridgeline.schema.stages import EvaluateStage, RewardModelStage, RlStage, SftStage, Stage
+from ridgeline.schema.stages.common import Sampling
 from ridgeline.stages.rl import objective_of
 from ridgeline.workbench.facts import ModelFacts
 
@@ -90,18 +91,7 @@ def _sampling(sampling: Sampling, facts: ModelFacts, itemsize: int, prompt: floa
 def _judges(stage: Stage, recipe: Recipe, facts: ModelFacts, itemsize: int) -> Parts:
     by_name = {each.name: each for each in recipe.stage if isinstance(each, RewardModelStage)}
     parts: Parts = {}
-    for spec in _reward_specs(stage):
-        if spec.function in by_name:
-            layers = by_name[spec.function].layer
-            parts[f"judge {spec.function}"] = facts.backbone(layers) * itemsize
+    for function in marked(stage, FUNCTION):
+        if function in by_name:
+            parts[f"judge {function}"] = facts.backbone(by_name[function].layer) * itemsize
     return parts
-
-
-def _reward_specs(stage: Stage) -> list[RewardSpec]:
-    if isinstance(stage, RlStage):
-        return [*stage.reward, *stage.monitor]
-    if isinstance(stage, EvaluateStage):
-        return list(stage.rewards)
-    if isinstance(stage, CollectStage):
-        return [RewardSpec(function=stage.annotator.gold)]
-    return []

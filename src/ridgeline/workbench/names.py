@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ridgeline.schema.errors import UsageError, nearest
-from ridgeline.schema.recipe import MODEL_STAGES
 from ridgeline.schema.run_folder import RunFolder
+from ridgeline.schema.stages.common import MODEL_STAGES
 
 ACCEPTED = (
     "the embedded model: smollm2-135m-instruct",

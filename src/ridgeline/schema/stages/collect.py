@@ -7,13 +7,13 @@ from typing import Literal
 from pydantic import Field
 
 from ridgeline.schema.config import Config
-from ridgeline.schema.stages.common import ModelStage, Sampling
+from ridgeline.schema.stages.common import Function, ModelStage, Sampling, Source
 
 
 class SimulatedAnnotator(Config):
     """Bradley-Terry noise over a known gold: P(a over b) = sigmoid((gold a - gold b) / temperature)."""
 
-    gold: str
+    gold: Function
     """The reward (built-in name or ``module:function``) that plays the annotator's true taste."""
     temperature: float = Field(0.3, gt=0)
     shuffle_labels: bool = False
@@ -24,7 +24,7 @@ class CollectStage(ModelStage):
     """Sample completions, pair them within a prompt, and have an annotator say which is better."""
 
     type: Literal["collect"] = "collect"
-    prompts: str
+    prompts: Source
     """A file, folder or hub id of prompts."""
     samples_per_prompt: int = Field(6, ge=2)
     """Completions that pairs are drawn from."""

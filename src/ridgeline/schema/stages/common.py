@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from ridgeline.schema.config import Config
+from ridgeline.schema.config import FUNCTION, SOURCE, Config
+
+Source = Annotated[str, SOURCE]
+"""A file, folder or hub id of rows."""
+Function = Annotated[str, FUNCTION]
+"""A name, ``package.module:function`` or ``path/to/file.py:function``."""
+MODEL_STAGES = ("sft", "preference", "unpaired", "rl", "reject", "distill", "merge")
+"""Stage types whose output is a language model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A value in a stage that means, or may mean, what an earlier stage made.
+
+    key: where it stands, as the user would call it. kinds: types of stages that fit. besides: other names
+    that fit. elsewhere: it may also be a file, a hub id or a function, so it is checked only where a stage
+    bears the name.
+    """
+
+    key: str
+    name: str
+    kinds: tuple[str, ...]
+    besides: tuple[str, ...] = ()
+    elsewhere: bool = False
 
 
 class StageConfig(Config):
@@ -14,6 +38,10 @@ class StageConfig(Config):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     """Lower case letters, digits, - and _."""
+
+    def references(self) -> list[Reference]:
+        """What this stage takes from earlier ones; rewards are found by themselves."""
+        return []
 
     @model_validator(mode="before")
     @classmethod
@@ -35,6 +63,14 @@ class ModelStage(StageConfig):
 
     model: str = "base"
     """``base`` (the recipe's model) or the name of an earlier stage that makes a model."""
+
+    def references(self) -> list[Reference]:
+        return [model_reference("model", self.model)]
+
+
+def model_reference(key: str, name: str) -> Reference:
+    """``base`` or an earlier stage that makes a language model."""
+    return Reference(key, name, MODEL_STAGES, besides=("base",))
 
 
 class Optimiser(Config):
@@ -76,7 +112,7 @@ class RewardSpec(Config):
     ``package.module:function`` / ``path/to/file.py:function``.
     """
 
-    function: str
+    function: Function
     weight: float = 1.0
     """Its share in the sum that the policy is trained on."""
     timeout: float = Field(30.0, gt=0)

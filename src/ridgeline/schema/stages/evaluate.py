@@ -6,7 +6,14 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ridgeline.schema.stages.common import RewardSpec, Sampling, StageConfig
+from ridgeline.schema.stages.common import (
+    Reference,
+    RewardSpec,
+    Sampling,
+    Source,
+    StageConfig,
+    model_reference,
+)
 
 
 class EvaluateStage(StageConfig):
@@ -17,13 +24,17 @@ class EvaluateStage(StageConfig):
     """``base`` and names of earlier stages; the first is the baseline of the win rate."""
     reference: str | None = None
     """The model KL is measured to; None: the first of ``models``."""
-    prompts: str
+    prompts: Source
     """A file, folder or hub id of prompts."""
     samples_per_prompt: int = Field(4, ge=1)
     """Completions per prompt and model."""
     rewards: list[RewardSpec] = Field(min_length=1)
     """The first one decides wins."""
     sampling: Sampling = Sampling()
+
+    def references(self) -> list[Reference]:
+        named = [*self.models, *([self.reference] if self.reference else [])]
+        return [model_reference("models", name) for name in named]
 
     @model_validator(mode="after")
     def _distinct(self) -> EvaluateStage:

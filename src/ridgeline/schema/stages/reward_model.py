@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ridgeline.schema.stages.common import ModelStage, Optimiser, Work
+from ridgeline.schema.config import SOURCE
+from ridgeline.schema.stages.common import ModelStage, Optimiser, Reference, Source, Work
 
 
 class RewardModelStage(ModelStage):
     """A scalar score per (prompt, completion), fitted to preferences by Bradley-Terry maximum likelihood."""
 
     type: Literal["reward_model"] = "reward_model"
-    data: str
+    data: Source
     """A preference file or the name of a ``collect`` stage."""
-    heldout: str | float = 0.15
+    heldout: Annotated[str | float, SOURCE] = 0.15
     """A file of held-out pairs, or the fraction of prompts to hold out (pairs of a prompt go together)."""
     backbone: Literal["frozen", "full"] = "frozen"
     """``frozen``: only the head learns, on cached features. ``full``: every weight learns."""
@@ -39,6 +40,9 @@ class RewardModelStage(ModelStage):
     work: Work = Work()
     evaluate_every: int = Field(0, ge=0)
     checkpoint_every: int = Field(50, ge=1)
+
+    def references(self) -> list[Reference]:
+        return [*super().references(), Reference("data", self.data, ("collect",), elsewhere=True)]
 
     @model_validator(mode="after")
     def _penalty_needs_frozen(self) -> RewardModelStage:

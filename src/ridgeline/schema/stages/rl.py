@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from ridgeline.schema.config import Config
-from ridgeline.schema.stages.common import ModelStage, Optimiser, RewardSpec, Sampling, Work
+from ridgeline.schema.config import SOURCE, Config
+from ridgeline.schema.stages.common import (
+    ModelStage,
+    Optimiser,
+    Reference,
+    RewardSpec,
+    Sampling,
+    Source,
+    Work,
+    model_reference,
+)
 
 
 class Kl(Config):
@@ -48,9 +57,9 @@ class RlStage(ModelStage):
     """Sample, score, and move the policy toward what scored better than expected, under a KL leash."""
 
     type: Literal["rl"] = "rl"
-    prompts: str
+    prompts: Source
     """A file, folder or hub id of prompts; other columns of a row are given to the rewards."""
-    heldout: str | None = None
+    heldout: Annotated[str | None, SOURCE] = None
     """Prompts for evaluation; without them the stage reports training batches only."""
     reference: str | None = None
     """What KL is measured to: ``base`` or an earlier stage; None: this stage's own starting weights."""
@@ -82,6 +91,13 @@ class RlStage(ModelStage):
     """Rollouts between held-out evaluations; 0: only before and after."""
     evaluation_samples: int = Field(4, ge=1)
     checkpoint_every: int = Field(10, ge=1)
+
+    def references(self) -> list[Reference]:
+        own = super().references()
+        if self.reference is not None:
+            own.append(model_reference("reference", self.reference))
+        start = self.critic.initialise_from
+        return [*own, Reference("critic.initialise_from", start, ("reward_model",), besides=("policy",))]
 
     @model_validator(mode="after")
     def _full_distribution(self) -> RlStage:

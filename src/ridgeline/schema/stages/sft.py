@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ridgeline.schema.stages.common import ModelStage, Optimiser, Work
+from ridgeline.schema.config import SOURCE
+from ridgeline.schema.stages.common import ModelStage, Optimiser, Source, Work
 
 
 class SftStage(ModelStage):
     """Supervised fine-tuning on demonstrations: next-token loss on what the assistant says."""
 
     type: Literal["sft"] = "sft"
-    data: str
+    data: Source
     """A file, folder or hub id of instruction rows."""
-    heldout: str | float = Field(0.1)
+    heldout: Annotated[str | float, SOURCE] = 0.1
     """A file of held-out rows, or the fraction of ``data`` to hold out."""
     train_on: Literal["assistant", "last"] = "assistant"
     """Which turns carry loss: every assistant turn, or the last one. End-of-turn is always included."""

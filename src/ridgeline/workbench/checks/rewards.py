@@ -6,9 +6,10 @@ import copy
 from collections.abc import Sequence
 
 from ridgeline.rewards.combine import RewardSet, function_reward
+from ridgeline.schema.config import FUNCTION, inner_configs, marked
 from ridgeline.schema.recipe import Recipe
 from ridgeline.schema.records import Sample
-from ridgeline.schema.stages import CollectStage, EvaluateStage, RlStage
+from ridgeline.schema.stages import RlStage
 from ridgeline.schema.stages.common import RewardSpec
 from ridgeline.workbench.checks.result import Check
 
@@ -21,13 +22,8 @@ def function_specs(recipe: Recipe) -> list[RewardSpec]:
     stages = {stage.name for stage in recipe.stage}
     specs: dict[str, RewardSpec] = {}
     for stage in recipe.stage:
-        named: list[RewardSpec] = []
-        if isinstance(stage, RlStage):
-            named = [*stage.reward, *stage.monitor]
-        elif isinstance(stage, EvaluateStage):
-            named = list(stage.rewards)
-        elif isinstance(stage, CollectStage):
-            named = [RewardSpec(function=stage.annotator.gold)]
+        named = [table for table in inner_configs(stage) if isinstance(table, RewardSpec)]
+        named += [RewardSpec(function=gold) for gold in marked(stage, FUNCTION)]
         for spec in named:
             if spec.function not in stages:
                 specs.setdefault(spec.function, spec)
