@@ -6,7 +6,7 @@ import copy
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -20,6 +20,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+if TYPE_CHECKING:
+    from peft import PeftModel
+
 from ridgeline.models.embedded import EMBEDDED_NAME, embedded_folder
 from ridgeline.models.gguf import existing_gguf, load_gguf
 from ridgeline.models.quiet import quiet_transformers
@@ -28,11 +31,12 @@ from ridgeline.schema.errors import UsageError, nearest
 
 @dataclass
 class LanguageModel:
-    """A causal language model and its tokenizer."""
+    """A causal language model and its tokenizer; ``adapter`` is peft's handle on an adapter in the module."""
 
     module: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     source: str
+    adapter: PeftModel | None = None
 
     def save(self, folder: str | Path) -> None:
         """Write a folder that ``transformers`` reloads to identical logits."""

@@ -22,7 +22,12 @@ class PromptRequest:
 
 
 class Sampler(Protocol):
-    """Completions in prompt-major order: all samples of the first prompt, then of the second."""
+    """Completions in prompt-major order: all samples of the first prompt, then of the second.
+
+    ``weight_version`` is written into every sample; the engine moves it with the weights.
+    """
+
+    weight_version: int
 
     def __call__(
         self, requests: Sequence[PromptRequest], sampling: Sampling, *, seed: int, step: int

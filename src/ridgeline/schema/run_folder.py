@@ -110,6 +110,11 @@ class StageFolder:
         return self.path / "model"
 
     @property
+    def adapter(self) -> Path:
+        """The adapter of that model by itself, where one was trained."""
+        return self.path / "adapter"
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 

@@ -12,7 +12,6 @@ from ridgeline.data.chat import encode_prompts, stop_token_ids
 from ridgeline.data.formats import PromptRow, prompts
 from ridgeline.data.sources import read_rows
 from ridgeline.data.template import apply_template
-from ridgeline.models.forward import PolicyForward
 from ridgeline.models.load import LanguageModel, load_model
 from ridgeline.models.probe import head_is_known, supports_packing
 from ridgeline.models.score_model import ScoreModel, load_score_model
@@ -22,7 +21,8 @@ from ridgeline.rollout.request import PromptRequest
 from ridgeline.schema.errors import UsageError
 from ridgeline.schema.recipe import Recipe
 from ridgeline.schema.run_folder import RunFolder, StageFolder
-from ridgeline.schema.stages.common import Optimiser, Work
+from ridgeline.schema.stages.common import Adapter, Optimiser, Work
+from ridgeline.training.engine import Forward
 from ridgeline.training.interrupts import StopRequest
 from ridgeline.training.local import LocalEngine
 from ridgeline.training.loop import Context, Job, train
@@ -86,11 +86,15 @@ class StageContext:
         model: LanguageModel,
         work: Work,
         *,
-        forward: PolicyForward,
+        forward: Forward,
         optimiser: Optimiser | None = None,
+        adapter: Adapter | None = None,
         longest: int = 0,
+        persistent: bool = False,
     ) -> None:
-        """Register a language model under ``role``, able to sample."""
+        """Register a language model under ``role``, able to sample; with ``adapter`` only that one learns."""
+        if adapter is not None:
+            self._add_adapter(model, adapter)
         packed = work.layout == "packed" or (
             work.layout == "auto" and supports_packing(model.module, longest)
         )
@@ -104,7 +108,54 @@ class StageContext:
             tokens_per_microbatch=work.tokens_per_microbatch,
             optimiser=optimiser,
             sampler=PlainSampler(model.module, model.tokenizer, stop_ids(model)),
+            recompute=work.checkpointing and optimiser is not None,
+            persistent=persistent,
         )
+
+    def _add_adapter(self, model: LanguageModel, adapter: Adapter) -> None:
+        from ridgeline.models.adapters import add_adapter, trainable_share
+
+        model.adapter = add_adapter(model.module, adapter, seed=self.seed)
+        share = 100 * trainable_share(model.module)
+        self.observer.note(f"{adapter.kind} of rank {adapter.rank}: {share:.2f} % of the weights learn")
+
+    def add_reference(
+        self,
+        engine: LocalEngine,
+        model: LanguageModel,
+        work: Work,
+        *,
+        forward: Forward,
+        name: str | None = None,
+        moves: bool = False,
+    ) -> None:
+        """Register the frozen ``reference`` of the role ``policy``, which learns on ``model``.
+
+        The model called ``name``, else the weights that ``model`` has now; with an adapter these are the
+        policy's own with the adapter off, and cost no memory. A reference that ``moves`` (``copy_weights``)
+        is a copy in any case, kept in every checkpoint.
+        """
+        if name is None and model.adapter is not None and not moves:
+            from ridgeline.models.adapters import WithoutAdapter
+
+            sampler = engine.roles["policy"].sampler
+            assert sampler is not None
+            without = WithoutAdapter(model.adapter, sampler)
+            engine.add_view("reference", "policy", WithoutAdapter(model.adapter, forward), without)
+            return
+        reference = model.snapshot() if name is None else self.language_model(name)
+        self.add_policy(engine, "reference", reference, work, forward=forward, persistent=moves)
+
+    def save_model(self, model: LanguageModel) -> None:
+        """The stage's output: a plain model, and beside it the adapter by itself where one was trained."""
+        self.observer.phase("saving the model")
+        if model.adapter is not None:
+            from ridgeline.models.adapters import merge
+
+            model.adapter.save_pretrained(str(self.folder.adapter), save_embedding_layers=False)
+            merge(model.adapter)
+            model.adapter = None
+        model.save(self.folder.model)
 
     def train(self, engine: LocalEngine, job: Job) -> None:
         """The loop, in this stage's folder."""

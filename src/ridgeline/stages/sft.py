@@ -33,11 +33,11 @@ def run(context: StageContext, config: SftStage) -> dict[str, Any]:
         config.work,
         forward=PolicyForward(),
         optimiser=config.optimiser,
+        adapter=config.adapter,
         longest=config.max_length,
     )
     context.train(engine, SftJob(config, engine, train_set, heldout_set, context.seed))
-    context.observer.phase("saving the model")
-    model.save(context.folder.model)
+    context.save_model(model)
     before, after = ends(read_lines(context.folder.evaluations))
     return {
         "rows": len(train_set.rows),

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ridgeline.models.batch import MicroBatch, Unit, split
-from ridgeline.rollout.plain import PlainSampler
-from ridgeline.rollout.request import PromptRequest
+from ridgeline.models.recompute import enable_recomputing, recomputing
+from ridgeline.rollout.request import PromptRequest, Sampler
 from ridgeline.schema.records import Sample
 from ridgeline.schema.run_folder import Metrics
 from ridgeline.schema.stages.common import Optimiser, Sampling
@@ -29,8 +31,14 @@ class Role:
     packed: bool
     tokens_per_microbatch: int
     optimiser: MasterAdamW | None = None
-    sampler: PlainSampler | None = None
+    sampler: Sampler | None = None
+    recompute: bool = False
+    persistent: bool = False
     version: int = 0
+
+    @property
+    def weights(self) -> dict[str, nn.Parameter]:
+        return dict(self.module.named_parameters())
 
 
 class LocalEngine:
@@ -39,6 +47,7 @@ class LocalEngine:
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
         self.roles: dict[str, Role] = {}
+        self.averages: dict[str, dict[str, torch.Tensor]] = {}
 
     def add(
         self,
@@ -49,14 +58,30 @@ class LocalEngine:
         packed: bool = False,
         tokens_per_microbatch: int = 2048,
         optimiser: Optimiser | None = None,
-        sampler: PlainSampler | None = None,
+        sampler: Sampler | None = None,
+        recompute: bool = False,
+        persistent: bool = False,
     ) -> None:
-        """Register a role; with ``optimiser`` it learns, otherwise its weights are frozen here."""
+        """Register a role; with ``optimiser`` it learns, otherwise its weights are frozen here.
+
+        ``recompute`` trades time for memory in the backward pass. ``persistent`` puts the weights of a frozen
+        role, which ``copy_weights`` may change, into every checkpoint.
+        """
         if optimiser is None:
             self._check_not_learning(name, module)
             module.requires_grad_(False)
         learner = MasterAdamW(module, optimiser) if optimiser is not None else None
-        self.roles[name] = Role(module, forward, packed, tokens_per_microbatch, learner, sampler)
+        if recompute:
+            enable_recomputing(module)
+        self.roles[name] = Role(
+            module, forward, packed, tokens_per_microbatch, learner, sampler, recompute, persistent
+        )
+
+    def add_view(self, name: str, of: str, forward: Forward, sampler: Sampler | None = None) -> None:
+        """A frozen look at the module of role ``of`` through another forward pass (its adapter off, say)."""
+        self.roles[name] = replace(
+            self.roles[of], forward=forward, optimiser=None, sampler=sampler, persistent=False
+        )
 
     def _check_not_learning(self, name: str, module: nn.Module) -> None:
         """Freezing weights that another role learns would stop that role in silence."""
@@ -108,15 +133,44 @@ class LocalEngine:
         metrics: Metrics = {}
         for indices in split(units, own.tokens_per_microbatch):
             batch = MicroBatch.of([units[index] for index in indices], self.device)
-            terms = objective.terms(own.forward(own.module, batch, own.packed), batch)
-            # A term that counts nothing in the whole step (every row fully masked) has nothing to teach.
-            losses = [value / counts[name] for name, value in terms.sums.items() if counts[name]]
-            loss = torch.stack(losses).sum() if losses else torch.zeros(())
-            if loss.requires_grad:
-                loss.backward()
-                own.optimiser.accumulate()
+            with recomputing(own.module) if own.recompute else nullcontext():
+                terms = objective.terms(own.forward(own.module, batch, own.packed), batch)
+                # A term that counts nothing in the whole step (every row masked) has nothing to teach.
+                losses = [value / counts[name] for name, value in terms.sums.items() if counts[name]]
+                loss = torch.stack(losses).sum() if losses else torch.zeros(())
+                if loss.requires_grad:
+                    loss.backward()
+                    own.optimiser.accumulate()
             _merge(metrics, terms, counts)
         return metrics
+
+    @torch.no_grad()
+    def copy_weights(self, source: str, target: str, share: float = 1.0) -> None:
+        """target <- share * source + (1 - share) * target, in float32.
+
+        With a share below 1 the target keeps float32 masters: steps of an average would vanish in bfloat16.
+        """
+        role = self.roles[target]
+        if role.optimiser is not None:
+            raise ValueError(f"role '{target}' learns; only a frozen role can be overwritten")
+        if share == 1:
+            self.averages.pop(target, None)
+            for name, weight in self.roles[source].weights.items():
+                role.weights[name].copy_(weight)
+            return
+        optimiser = self.roles[source].optimiser
+        masters = optimiser.masters if optimiser is not None else {}
+        for name, average in self._average_of(target).items():
+            newest = masters[name] if name in masters else self.roles[source].weights[name]
+            average.lerp_(newest.float(), share)
+            role.weights[name].copy_(average)
+
+    def _average_of(self, name: str) -> dict[str, torch.Tensor]:
+        """Float32 masters of a frozen role."""
+        if name not in self.averages:
+            weights = self.roles[name].weights
+            self.averages[name] = {key: weight.detach().float().clone() for key, weight in weights.items()}
+        return self.averages[name]
 
     def step(self, role: str, rate: float) -> float:
         optimiser = self.roles[role].optimiser
@@ -138,11 +192,17 @@ class LocalEngine:
         for name, role in self.roles.items():
             if role.optimiser is not None:
                 role.optimiser.save(folder / f"{name}.safetensors")
+            elif role.persistent:
+                save_file(self._average_of(name), folder / f"{name}.safetensors")
 
     def load(self, folder: Path) -> None:
         for name, role in self.roles.items():
             if role.optimiser is not None:
                 role.optimiser.load(folder / f"{name}.safetensors")
+            elif role.persistent:
+                self.averages[name] = load_file(folder / f"{name}.safetensors")
+                for key, weight in role.weights.items():
+                    weight.data.copy_(self.averages[name][key])
 
     def versions(self) -> dict[str, int]:
         return {name: role.version for name, role in self.roles.items()}

@@ -131,3 +131,26 @@ class Work(Config):
     """A unit (sequence, pair, group) is never split, so one unit may exceed it."""
     layout: Literal["auto", "padded", "packed"] = "auto"
     """``packed`` encodes a shared prompt once and pads nothing; ``auto`` uses it where the model allows."""
+    checkpointing: bool = False
+    """Keep no activations but compute them again in the backward pass: less memory, about a third slower."""
+
+
+class Adapter(Config):
+    """Small trainable matrices beside frozen weights, through peft (Hu et al. 2022; Liu et al. 2024)."""
+
+    kind: Literal["lora", "dora"] = "lora"
+    """``dora`` also learns the length of every weight column."""
+    rank: int = Field(16, ge=1)
+    """Of the update of each matrix."""
+    alpha: float = Field(32.0, gt=0)
+    """The update counts alpha / rank times."""
+    targets: str | list[str] = "all-linear"
+    """Names of the layers that get one; ``all-linear``: every linear layer but the head."""
+
+
+class LearningStage(ModelStage):
+    """A stage that changes the weights of its model."""
+
+    adapter: Adapter | None = None
+    """Train a LoRA or DoRA adapter instead of every weight: saved by itself, and merged into the model."""
+    work: Work = Work()

@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ridgeline.schema.config import SOURCE
-from ridgeline.schema.stages.common import ModelStage, Optimiser, Source, Work
+from ridgeline.schema.stages.common import LearningStage, Optimiser, Source
 
 
-class SftStage(ModelStage):
+class SftStage(LearningStage):
     """Supervised fine-tuning on demonstrations: next-token loss on what the assistant says."""
 
     type: Literal["sft"] = "sft"
@@ -29,7 +29,6 @@ class SftStage(ModelStage):
     epochs: float = Field(1.0, gt=0)
     """Passes over the data."""
     optimiser: Optimiser = Optimiser(schedule="linear")
-    work: Work = Work()
     evaluate_every: int = Field(0, ge=0)
     """Steps between held-out evaluations; 0: only before and after."""
     checkpoint_every: int = Field(25, ge=1)
