@@ -39,11 +39,14 @@ def token_scores(
     packed: bool,
     temperature: float = 1.0,
     entropy: bool = False,
+    differentiable_entropy: bool = False,
+    collision: bool = False,
 ) -> dict[str, torch.Tensor]:
     """Log-prob of every scored token.
 
     Returns ``logp`` ``[B, N]`` (nats, 0 where nothing is scored) and, when asked for, ``entropy`` ``[B, N]``
-    (nats, without gradient). Logits are made for scored positions only, in chunks that are recomputed in the
+    (nats; with gradient only when ``differentiable_entropy``) and ``collision`` ``[B, N]`` (log sum_v p_v^2,
+    nats, without gradient). Logits are made for scored positions only, in chunks that are recomputed in the
     backward pass.
     """
     layout = lay_out(batch, packed=packed)
@@ -51,19 +54,15 @@ def token_scores(
     before = [layout.token_index[i][torch.from_numpy(row.targets) - 1] for i, row in enumerate(batch.rows)]
     hidden_SH = flat_hidden[torch.cat(before)]
     ids_S = batch.target_ids()[batch.mask_BN]
-    logps, entropies = [], []
-    for start in range(0, len(ids_S), HEAD_CHUNK):
+    wanted = PolicyForward(temperature, entropy, differentiable_entropy, collision)
+    parts = []
+    for start in range(0, max(len(ids_S), 1), HEAD_CHUNK):
         part = hidden_SH[start : start + HEAD_CHUNK], ids_S[start : start + HEAD_CHUNK]
         if torch.is_grad_enabled() and len(ids_S) > HEAD_CHUNK:
-            logp, spread = checkpoint(_head_scores, module, *part, temperature, entropy, use_reentrant=False)
+            parts.append(checkpoint(_head_scores, module, *part, wanted, use_reentrant=False))
         else:
-            logp, spread = _head_scores(module, *part, temperature, entropy)
-        logps.append(logp)
-        entropies.append(spread)
-    scores = {"logp": _scatter(logps, batch)}
-    if entropy:
-        scores["entropy"] = _scatter(entropies, batch)
-    return scores
+            parts.append(_head_scores(module, *part, wanted))
+    return {name: _scatter([part[name] for part in parts], batch) for name in parts[0]}
 
 
 @dataclass(frozen=True)
@@ -72,23 +71,30 @@ class PolicyForward:
 
     temperature: float = 1.0
     entropy: bool = False
+    differentiable_entropy: bool = False
+    collision: bool = False
 
     def __call__(self, module: nn.Module, batch: MicroBatch, packed: bool) -> dict[str, torch.Tensor]:
         assert isinstance(module, PreTrainedModel)
-        return token_scores(module, batch, packed=packed, temperature=self.temperature, entropy=self.entropy)
+        return token_scores(module, batch, packed=packed, **vars(self))
 
 
 def _head_scores(
-    module: PreTrainedModel, hidden_SH: torch.Tensor, ids_S: torch.Tensor, temperature: float, entropy: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
+    module: PreTrainedModel, hidden_SH: torch.Tensor, ids_S: torch.Tensor, wanted: PolicyForward
+) -> dict[str, torch.Tensor]:
     logits_SV = head_logits(module, hidden_SH)
     if logits_SV.dtype != torch.float64:
         logits_SV = logits_SV.float()
-    logp_S = token_logprobs(logits_SV, ids_S, temperature)
-    if not entropy:
-        return logp_S, logp_S.detach()
+    scores = {"logp": token_logprobs(logits_SV, ids_S, wanted.temperature)}
+    if wanted.differentiable_entropy:
+        scores["entropy"] = entropy_of(logits_SV / wanted.temperature)
     with torch.no_grad():
-        return logp_S, entropy_of(logits_SV.detach() / temperature)
+        if wanted.entropy and not wanted.differentiable_entropy:
+            scores["entropy"] = entropy_of(logits_SV.detach() / wanted.temperature)
+        if wanted.collision:
+            logp_SV = torch.log_softmax(logits_SV.detach() / wanted.temperature, dim=-1)
+            scores["collision"] = torch.logsumexp(2 * logp_SV, dim=-1)
+    return scores
 
 
 def head_logits(module: PreTrainedModel, hidden_SH: torch.Tensor) -> torch.Tensor:
