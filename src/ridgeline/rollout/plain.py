@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ridgeline.models.forward import head_logits
+from ridgeline.rollout.decoder import Decoder, ModelDecoder
 from ridgeline.rollout.distribution import draw, log_distribution
 from ridgeline.rollout.draws import stream_keys, uniforms
 from ridgeline.rollout.request import PromptRequest
@@ -23,7 +23,8 @@ class PlainSampler:
     """Prefills every prompt once for all of its samples and drops finished rows.
 
     ``rows`` bounds the completions that are decoded at one time; it changes speed and memory, and results
-    only by the rounding of matrix products of another shape.
+    only by the rounding of matrix products of another shape. ``new_decoder`` makes what is drawn from; None:
+    the module itself.
     """
 
     module: PreTrainedModel
@@ -31,6 +32,7 @@ class PlainSampler:
     stop_ids: list[int]
     rows: int = 256
     weight_version: int = 0
+    new_decoder: Callable[[], Decoder] | None = None
 
     @torch.no_grad()
     def __call__(
@@ -64,7 +66,8 @@ class PlainSampler:
         owners = [number for number, request in enumerate(requests) for _ in range(request.samples)]
         indices = [request.first + i for request in requests for i in range(request.samples)]
         streams = stream_keys(seed, step, [requests[number].id for number in owners], indices)
-        logits_BV, cache, visible, positions = self._prefill(requests, owners)
+        decoder = self.new_decoder() if self.new_decoder is not None else ModelDecoder(self.module)
+        logits_BV = decoder.prefill(requests, owners)
         tokens: list[list[int]] = [[] for _ in owners]
         logprobs: list[list[float]] = [[] for _ in owners]
         alive = np.arange(len(owners))
@@ -81,52 +84,13 @@ class PlainSampler:
                 break
             if len(going) < len(alive):
                 alive = alive[going.cpu().numpy()]
-                cache.batch_select_indices(going)
-                chosen, visible, positions = chosen[going], visible[going], positions[going]
-            visible = torch.cat([visible, visible.new_ones(len(visible), 1)], dim=1)
-            logits_BV = self._step(chosen, cache, visible, positions)
-            positions = positions + 1
+                decoder.keep(going)
+                chosen = chosen[going]
+            logits_BV = decoder.step(chosen)
         return [
             self._sample(requests[number], index, tokens[row], logprobs[row], sampling)
             for row, (number, index) in enumerate(zip(owners, indices, strict=True))
         ]
-
-    def _prefill(
-        self, requests: Sequence[PromptRequest], owners: list[int]
-    ) -> tuple[torch.Tensor, DynamicCache, torch.Tensor, torch.Tensor]:
-        """Each prompt once (padded on the left, with explicit positions), then one cache row per sample."""
-        width = max(len(request.prompt_ids) for request in requests)
-        ids = torch.zeros(len(requests), width, dtype=torch.long)
-        visible = torch.zeros(len(requests), width, dtype=torch.long)
-        for number, request in enumerate(requests):
-            ids[number, width - len(request.prompt_ids) :] = torch.tensor(request.prompt_ids)
-            visible[number, width - len(request.prompt_ids) :] = 1
-        ids, visible = ids.to(self.module.device), visible.to(self.module.device)
-        positions = (visible.cumsum(-1) - 1).clamp_min(0)
-        cache = DynamicCache(config=self.module.config)
-        hidden = self.module.base_model(
-            input_ids=ids,
-            attention_mask=visible,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state[:, -1]
-        owner = torch.tensor(owners, device=self.module.device)
-        cache.batch_select_indices(owner)
-        logits_PV = head_logits(self.module, hidden)
-        return logits_PV[owner], cache, visible[owner], positions[owner, -1] + 1
-
-    def _step(
-        self, chosen: torch.Tensor, cache: DynamicCache, visible: torch.Tensor, positions: torch.Tensor
-    ) -> torch.Tensor:
-        hidden = self.module.base_model(
-            input_ids=chosen[:, None],
-            attention_mask=visible,
-            position_ids=positions[:, None],
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state[:, -1]
-        return head_logits(self.module, hidden)
 
     def _sample(
         self, request: PromptRequest, index: int, tokens: list[int], logprobs: list[float], sampling: Sampling
