@@ -24,7 +24,8 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from ridgeline.objectives.axes import PRESETS, PolicyObjective
+from ridgeline.objectives.axes import PolicyObjective
+from ridgeline.objectives.presets import PRESETS
 from ridgeline.schema.config import Config
 from ridgeline.schema.recipe import Recipe
 from ridgeline.schema.stages import STAGE_TYPES, rl

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ridgeline.workbench.api import (
         evaluate,
         load_model,
+        replay,
         resume,
         run,
         sample,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "evaluate",
     "load_model",
+    "replay",
     "resume",
     "run",
     "sample",

@@ -114,6 +114,125 @@ def test_batch_statistics_cross_groups_and_ignore_padding() -> None:
     assert adv.batch_whiten(values, torch.zeros(2, 3)).abs().sum().item() == 0
 
 
+def test_published_optimal_value() -> None:
+    """V* of rewards 1, 0, 0, 0 at beta 0.5 is 0.477229 (and 0.5 log((e^2 + 3) / 4))."""
+    result = adv.optimal_value(torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.3] * 4, [1.0, NAN, NAN, NAN]]), 0.5)
+    assert result[0].tolist() == pytest.approx([1 - 0.477229, *[-0.477229] * 3], abs=1e-6)
+    assert result[1:].tolist() == [[0.0] * 4] * 2
+    far = adv.optimal_value(torch.tensor([[1e4, -1e4]]), 1e-3)
+    assert torch.isfinite(far).all()
+    assert far[0].tolist() == pytest.approx([1e-3 * math.log(2), -2e4], rel=1e-4)
+    assert adv.optimal_value(torch.full((1, 2), NAN), 1.0).tolist() == [[0.0, 0.0]]
+    with pytest.raises(ValueError, match="beta = 0"):
+        adv.optimal_value(torch.zeros(1, 2), 0.0)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(group=st.lists(REWARD, min_size=1, max_size=5), beta=st.floats(0.1, 5))
+def test_optimal_value_agrees_with_the_paper(group: list[float | None], beta: float) -> None:
+    result = adv.optimal_value(tensor([group]), beta)[0].tolist()
+    assert result == pytest.approx(oracle.optimal_value(group, beta), abs=1e-8)
+
+
+def test_optimal_value_lies_between_the_mean_and_the_best() -> None:
+    rewards = torch.tensor([[0.0, 1.0, 5.0]], dtype=torch.float64)
+    for beta, value in ((1e4, 2.0), (1e-3, 5.0)):
+        torch.testing.assert_close(
+            rewards - adv.optimal_value(rewards, beta), torch.full_like(rewards, value), rtol=0, atol=1e-2
+        )
+
+
+STEPS = st.lists(
+    st.tuples(st.integers(1, 6), st.lists(st.tuples(st.integers(0, 5), st.floats(-3, 3)), max_size=3)),
+    min_size=2,
+    max_size=4,
+)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(samples=STEPS)
+def test_process_rewards_agree_with_the_paper(samples: list[tuple[int, list[tuple[int, float]]]]) -> None:
+    lengths = [length for length, _ in samples]
+    steps = [[(min(end, n - 1), round(r, 3)) for end, r in own] for n, own in samples]
+    rewards = torch.full((1, len(steps), 3), NAN, dtype=torch.float64)
+    ends = torch.zeros(len(steps), 3, dtype=torch.long)
+    mask = torch.zeros(len(steps), 6)
+    for i, own in enumerate(steps):
+        mask[i, : lengths[i]] = 1
+        for j, (end, reward) in enumerate(own):
+            rewards[0, i, j], ends[i, j] = reward, end
+    normalised = adv.process_zscore(rewards)
+    result = adv.following_steps(normalised[0], ends, mask)
+    for row, n, expected in zip(result, lengths, oracle.process(steps, lengths, 1e-4), strict=True):
+        assert row[:n].tolist() == pytest.approx(expected, abs=1e-8)
+        assert row[n:].abs().sum() == 0
+
+
+def test_tokens_earn_the_steps_that_follow_them() -> None:
+    values, ends = torch.tensor([[1.0, 10.0, 100.0]]), torch.tensor([[0, 2, 3]])
+    result = adv.following_steps(values, ends, torch.tensor([[1, 1, 1, 1, 1, 0]]))
+    assert result.tolist() == [[111.0, 110.0, 110.0, 100.0, 0.0, 0.0]]
+
+
+KNOWN = st.floats(-20, 20).map(lambda x: round(x, 3))
+COMPONENTS = st.tuples(st.lists(KNOWN, min_size=3, max_size=3), st.lists(REWARD, min_size=3, max_size=3))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    prompts=st.lists(COMPONENTS.map(list), min_size=1, max_size=3),
+    weights=st.lists(st.floats(0.1, 2), min_size=2, max_size=2),
+)
+def test_separate_components_agree_with_the_paper(
+    prompts: list[list[list[float | None]]], weights: list[float]
+) -> None:
+    rewards = torch.stack([tensor(p).T for p in prompts])
+    result = adv.separate_components(rewards, torch.tensor(weights, dtype=torch.float64), adv.group_zscore)
+    expected = oracle.separate(prompts, weights, 1e-4)
+    for row, group in zip(result.tolist(), expected, strict=True):
+        assert row == pytest.approx(group, abs=1e-6)
+
+
+def test_separate_components_keep_mixtures_apart_that_a_sum_confuses() -> None:
+    """Two of two rewards, or one of one: the z-scores of the sums agree, GDPO's do not."""
+    both, one = [[1.0, 1.0], [0.0, 0.0]], [[1.0, 0.0], [0.0, 0.0]]
+    rewards, weights = torch.tensor([both, one]), torch.ones(2)
+    summed = adv.group_zscore(rewards.sum(-1))
+    torch.testing.assert_close(summed[0], summed[1], rtol=1e-3, atol=0)
+    separate = adv.separate_components(rewards, weights, adv.group_zscore)
+    assert separate[0, 0].item() == pytest.approx(2 * separate[1, 0].item(), rel=1e-3)
+
+
+def test_separate_components_without_spread_are_exactly_zero() -> None:
+    rewards = torch.full((2, 3, 2), 0.1)
+    rewards[1] = torch.tensor([[1.0, 0.1], [0.0, 0.1], [0.0, 0.1]])
+    result = adv.separate_components(rewards, torch.ones(2), adv.group_zscore)
+    assert result[0].tolist() == [0.0] * 3
+    assert result[1, 0] > 0 > result[1, 1]
+
+
+def test_rewards_to_go() -> None:
+    rewards, mask = torch.tensor([[1.0, 9.0, 2.0, 3.0]]), torch.tensor([[1, 0, 1, 1]])
+    assert adv.rewards_to_go(rewards, mask, 1.0).tolist() == [[6.0, 0.0, 5.0, 3.0]]
+    assert adv.rewards_to_go(rewards, mask, 0.5).tolist() == [[1 + 0.5 * 3.5, 0.0, 3.5, 3.0]]
+
+
+def test_the_trace_decay_grows_with_the_length() -> None:
+    mask = torch.tensor([[1] * 4 + [0] * 36, [1] * 40, [0] * 40])
+    assert adv.length_adaptive_lam(mask, 0.05).tolist() == pytest.approx([0.0, 0.5, 0.0])
+
+
+def test_gae_with_one_decay_for_each_row() -> None:
+    rewards, values = torch.randn(2, 3, 5, dtype=torch.float64)
+    mask, lams = torch.ones(3, 5), [0.0, 0.5, 1.0]
+    together, _ = adv.gae(rewards, values, mask, 0.9, torch.tensor(lams, dtype=torch.float64))
+    for row, lam in enumerate(lams):
+        alone, _ = adv.gae(rewards[row : row + 1], values[row : row + 1], mask[:1], 0.9, lam)
+        torch.testing.assert_close(together[row : row + 1], alone)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        adv.gae(rewards, values, mask, 0.9, torch.tensor([0.5, 0.5, 1.5]))
+
+
 def test_advantages_are_constants() -> None:
     rewards = torch.tensor([[1.0, 0.0]], requires_grad=True)
     for f in adv.REWARD_ADVANTAGES.values():

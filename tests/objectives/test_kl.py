@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from tests.oracles import kl as oracle
 from tests.oracles.numeric import gradient
 
 from ridgeline.objectives import kl
-from ridgeline.objectives.policy import PRESETS, policy_loss, total_loss
+from ridgeline.objectives.policy import PRESETS, PolicyObjective, policy_loss, total_loss
 from ridgeline.objectives.shaping import sequence_rewards
 
 LOGITS = [0.7, -0.4, 1.3, 0.1]
@@ -77,6 +78,34 @@ def test_k3_in_the_loss_follows_the_forward_kl() -> None:
     assert expected_loss_gradient(kl.k3) == pytest.approx(oracle.forward_gradient(P, Q), abs=1e-12)
 
 
+@pytest.mark.parametrize("name", ["k1", "k3"])
+@pytest.mark.parametrize("off_policy", [False, True])
+def test_times_the_live_ratio_every_unbiased_estimator_follows_the_reverse_kl(
+    name: Any, off_policy: bool
+) -> None:
+    """`kl_corrected`, over tokens drawn from the old policy: value and gradient are exact."""
+    objective = PolicyObjective(
+        advantage="group_centred",
+        ratio="token",
+        aggregation="token",
+        kl_coefficient=1.0,
+        kl_estimator=name,
+        kl_corrected=True,
+    )
+    logits, ref_logp = tensors()
+    logp = torch.log_softmax(logits, -1)
+    old = torch.log_softmax(torch.tensor([0.1, 0.2, -0.5, 0.3], dtype=torch.float64), -1)
+    old = old if off_policy else logp.detach()
+    ones = torch.ones(4, 1)
+    columns = [x.unsqueeze(-1) for x in (logp, old, ref_logp)]
+    terms = policy_loss(*columns[:2], torch.zeros(4), ones, objective, ref_logp=columns[2])
+    assert terms.kl_BT is not None
+    expected = (old.exp() * terms.kl_BT[:, 0]).sum()
+    (grad,) = torch.autograd.grad(expected, logits)
+    assert expected.item() == pytest.approx(oracle.divergence(P, Q), abs=1e-12)
+    assert grad.tolist() == pytest.approx(oracle.reverse_gradient(P, Q), abs=1e-12)
+
+
 def test_k1_in_the_reward_follows_the_reverse_kl() -> None:
     """Through the library's own path (shaped reward, REINFORCE, aggregation), over all pairs of tokens."""
     generator = torch.Generator().manual_seed(3)
@@ -94,7 +123,7 @@ def test_k1_in_the_reward_follows_the_reverse_kl() -> None:
     shaped_B = sequence_rewards(scores, kl.k1(logp_BT, ref_BT), mask, 0.3)
     # Advantages weighted by probability turn the sum over sequences into the expectation.
     advantages_B = shaped_B * probability_B
-    terms = policy_loss(logp_BT, logp_BT, advantages_B, mask, PRESETS["reinforce"])
+    terms = policy_loss(logp_BT, logp_BT, advantages_B, mask, PRESETS["reinforce"], sampler_logp=logp_BT)
     (actual,) = torch.autograd.grad(total_loss(terms, mask, PRESETS["reinforce"], count=1), table)
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-12)
 

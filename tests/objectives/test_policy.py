@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,10 @@ from tests.oracles.numeric import gradient
 from ridgeline.objectives.advantages import REWARD_ADVANTAGES, group_zscore, leave_one_out
 from ridgeline.objectives.policy import PRESETS, PolicyObjective, policy_loss, total_loss, value_loss
 
-FREE = {name: replace(objective, kl_coefficient=0.0) for name, objective in PRESETS.items()}
+ALONE: dict[str, Any] = {"kl_coefficient": 0.0, "importance": "none"}
+ALONE |= {"importance_low": None, "importance_high": None}
+CLIPPED = ("ppo", "grpo", "dapo", "gspo", "cispo", "dr_grpo", "reinforce", "rloo")
+FREE = {name: replace(PRESETS[name], **ALONE) for name in CLIPPED}
 FREE["dr_grpo"] = replace(FREE["dr_grpo"], length=4)
 LOGP = torch.tensor([[-0.5, -1.2, -0.1], [-2.0, math.nan, math.nan]], dtype=torch.float64)
 LOG_RATIO = torch.tensor([[0.3, -0.1, 0.0], [-0.4, math.nan, math.nan]], dtype=torch.float64)
@@ -159,7 +163,7 @@ def test_kl_enters_where_the_objective_places_it() -> None:
     assert total_loss(terms, mask, in_loss, kl_coefficient=0.4).item() == pytest.approx(0.4 * expected)
     (grad,) = torch.autograd.grad(loss, logp)
     assert grad[0].tolist() == pytest.approx([0.05 * (1 - math.exp(-0.5)), 0.05 * (1 - math.exp(1.0))])
-    in_reward = PRESETS["rloo"]
+    in_reward = replace(PRESETS["rloo"], importance="none", importance_high=None)
     terms = policy_loss(logp, logp.detach(), zero, mask, in_reward, ref_logp=ref)
     assert terms.kl_BT is not None
     assert not terms.kl_BT.requires_grad
@@ -169,10 +173,12 @@ def test_kl_enters_where_the_objective_places_it() -> None:
 
 def test_policy_equal_to_the_reference_has_no_kl_and_ratio_one() -> None:
     logp = torch.randn(2, 3, requires_grad=True)
-    terms = policy_loss(logp, logp, torch.zeros(2), torch.ones(2, 3), PRESETS["grpo"], ref_logp=logp)
+    same = {"ref_logp": logp, "sampler_logp": logp}
+    terms = policy_loss(logp, logp, torch.zeros(2), torch.ones(2, 3), PRESETS["grpo"], **same)
     assert terms.kl_BT is not None
     assert terms.kl_BT.abs().sum().item() == 0
     assert (terms.ratio_BT == 1).all()
+    assert (terms.weight_BT == 1).all()
     (grad,) = torch.autograd.grad(total_loss(terms, torch.ones(2, 3), PRESETS["grpo"]), logp)
     assert grad.abs().sum().item() == 0
 
@@ -262,7 +268,7 @@ def test_only_the_current_policy_receives_gradient() -> None:
 def test_refuses_missing_log_probs_and_shapes_that_would_broadcast() -> None:
     logp, mask, advantages = torch.zeros(2, 3), torch.ones(2, 3), torch.zeros(2)
     with pytest.raises(ValueError, match="needs ref_logp"):
-        policy_loss(logp, logp, advantages, mask, PRESETS["grpo"])
+        policy_loss(logp, logp, advantages, mask, PRESETS["grpo"], sampler_logp=logp)
     with pytest.raises(ValueError, match="needs sampler_logp"):
         objective = replace(FREE["grpo"], importance="truncated", importance_high=2.0)
         policy_loss(logp, logp, advantages, mask, objective)
@@ -270,11 +276,13 @@ def test_refuses_missing_log_probs_and_shapes_that_would_broadcast() -> None:
         policy_loss(logp, logp, torch.zeros(3), mask, FREE["grpo"])
     with pytest.raises(ValueError, match="old_logp"):
         policy_loss(logp, torch.zeros(2, 1), advantages, mask, FREE["grpo"])
-    terms = policy_loss(logp, logp, advantages, mask, PRESETS["dr_grpo"])
+    terms = policy_loss(logp, logp, advantages, mask, PRESETS["dr_grpo"], sampler_logp=logp)
     with pytest.raises(ValueError, match="needs a length"):
         total_loss(terms, mask, PRESETS["dr_grpo"])
     with pytest.raises(ValueError, match="without ref_logp"):
         total_loss(terms, mask, FREE["grpo"], kl_coefficient=0.1)
+    with pytest.raises(ValueError, match="needs the entropy"):
+        total_loss(terms, mask, replace(FREE["grpo"], entropy_coefficient=0.1))
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

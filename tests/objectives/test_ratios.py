@@ -28,6 +28,35 @@ def test_sequence_ratio_is_the_geometric_mean_over_valid_tokens() -> None:
     assert ratio.flatten().tolist() == pytest.approx([4.0, 0.5, 1.0])
 
 
+def test_product_ratio_runs_over_valid_tokens() -> None:
+    logp = torch.log(torch.tensor([[2.0, 8.0, 1e9], [3.0, 3.0, 3.0]]))
+    ratio = ratios.product_ratio(logp, torch.zeros(2, 3), torch.tensor([[1, 1, 0], [0, 0, 0]]))
+    assert ratio.flatten().tolist() == pytest.approx([16.0, 1.0])
+
+
+def test_sequence_token_ratio_has_the_value_of_the_sequence_and_the_gradient_of_the_token() -> None:
+    logp = torch.log(torch.tensor([[2.0, 8.0]])).requires_grad_()
+    ratio = ratios.sequence_token_ratio(logp, torch.zeros(1, 2), torch.ones(1, 2))
+    assert ratio.tolist()[0] == pytest.approx([4.0, 4.0])
+    (grad,) = torch.autograd.grad(ratio[0, 0], logp)
+    assert grad[0].tolist() == pytest.approx([4.0, 0.0])
+
+
+def test_weights_of_whole_sequences() -> None:
+    learner = torch.log(torch.tensor([[2.0, 8.0, 1e9], [0.5, 0.5, 1e9]]))
+    mask, zeros = torch.tensor([[1, 1, 0], [1, 1, 0]]), torch.zeros(2, 3)
+    for level, expected in (("sequence", [4.0, 0.5]), ("product", [16.0, 0.25])):
+        weight = ratios.truncated_importance_weight(learner, zeros, 100.0, level=level, mask=mask)
+        assert weight.flatten().tolist() == pytest.approx(expected)
+        capped = ratios.truncated_importance_weight(learner, zeros, 3.0, level=level, mask=mask)
+        assert capped.flatten().tolist() == pytest.approx([3.0, expected[1]])
+        kept = ratios.masked_importance_weight(learner, zeros, 0.4, 5.0, level=level, mask=mask)
+        inside = [w if 0.4 <= w <= 5 else 0.0 for w in expected]
+        assert kept.flatten().tolist() == pytest.approx(inside)
+    with pytest.raises(ValueError, match="needs their mask"):
+        ratios.truncated_importance_weight(learner, zeros, level="product")
+
+
 def test_truncated_weight_caps_above_only_and_is_constant() -> None:
     learner = torch.log(torch.tensor([3.0, 1.5, 1e-3])).requires_grad_()
     weight = ratios.truncated_importance_weight(learner, torch.zeros(3))

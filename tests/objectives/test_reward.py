@@ -49,6 +49,39 @@ def test_bradley_terry_agrees_with_the_paper(chosen: float, rejected: float, mar
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)
+@given(chosen=SCORE, rejected=SCORE, margin=st.floats(-2, 3), probability=st.floats(0, 1))
+def test_soft_labels_agree_with_the_paper(
+    chosen: float, rejected: float, margin: float, probability: float
+) -> None:
+    def loss(s: Tensor) -> Tensor:
+        return reward.soft_bradley_terry(s[:1], s[1:], probability, margin)
+
+    value, grad = value_and_gradient(loss, [chosen, rejected])
+    assert value == pytest.approx(oracle.soft_bradley_terry(chosen, rejected, probability, margin), abs=1e-9)
+    expected = gradient(
+        lambda s: oracle.soft_bradley_terry(s[0], s[1], probability, margin), [chosen, rejected]
+    )
+    assert grad == pytest.approx(expected, abs=1e-6)
+
+
+def test_soft_labels_between_a_sure_one_and_its_reverse() -> None:
+    chosen, rejected = torch.randn(2, 5, dtype=torch.float64)
+    torch.testing.assert_close(
+        reward.soft_bradley_terry(chosen, rejected, 1.0, 0.3), reward.bradley_terry(chosen, rejected, 0.3)
+    )
+    torch.testing.assert_close(
+        reward.soft_bradley_terry(chosen, rejected, torch.zeros(5)), reward.bradley_terry(rejected, chosen)
+    )
+    tie = reward.soft_bradley_terry(chosen, rejected, 0.5)
+    torch.testing.assert_close(tie, reward.soft_bradley_terry(rejected, chosen, 0.5))
+    assert (tie >= math.log(2)).all(), "equal scores are the best answer to a tie"
+    # P(chosen) = 0.8 is best predicted by the log-odds of 0.8.
+    gap = torch.tensor([math.log(4)], dtype=torch.float64, requires_grad=True)
+    reward.soft_bradley_terry(gap, torch.zeros(1, dtype=torch.float64), 0.8).sum().backward()
+    assert gap.grad is not None and gap.grad.item() == pytest.approx(0, abs=1e-12)
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(items=st.lists(st.tuples(SCORE, st.integers(1, 3)), min_size=1, max_size=5))
 def test_grouped_pairs_agree_with_the_paper(items: list[tuple[float, int]]) -> None:
     scores, ranks = [s for s, _ in items], [float(r) for _, r in items]
@@ -132,6 +165,8 @@ def test_refuses_labels_of_another_convention() -> None:
         reward.outcome_bce(torch.zeros(2, 3), torch.tensor([-1.0, 1.0]))
     with pytest.raises(ValueError, match="between 0 and 1"):
         reward.process_bce(torch.zeros(1, 2), torch.tensor([[-1, 1]]))
+    with pytest.raises(ValueError, match="a tie"):
+        reward.soft_bradley_terry(torch.zeros(2), torch.zeros(2), torch.tensor([0.5, 1.5]))
     with pytest.raises(ValueError, match="-1, 0 or"):
         reward.process_ce(torch.zeros(1, 1, 3), torch.tensor([[2]]))
 
@@ -150,6 +185,7 @@ def test_extreme_scores_stay_finite(score: float) -> None:
     s = torch.tensor([score, -score, 0.0], requires_grad=True)
     losses = [
         reward.bradley_terry(s[:1], s[1:2]),
+        reward.soft_bradley_terry(s[:1], s[1:2], 0.9, 2.0),
         reward.grouped_bradley_terry(s[None]),
         reward.plackett_luce(s[None]),
         reward.outcome_bce(s[None], torch.ones(1)),
@@ -170,6 +206,7 @@ def test_gradients_in_float64() -> None:
     steps = torch.tensor([[-100, 1, 0], [0, -100, 1]])
     for loss in (
         lambda x: reward.bradley_terry(x[0], x[1], 0.5),
+        lambda x: reward.soft_bradley_terry(x[0], x[1], torch.tensor([0.2, 0.5, 1.0]), 0.5),
         reward.grouped_bradley_terry,
         reward.plackett_luce,
         lambda x: reward.outcome_bce(x, labels),

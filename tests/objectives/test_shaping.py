@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 
-from ridgeline.objectives.shaping import sequence_rewards, token_rewards
+from ridgeline.objectives.shaping import overlong_penalty, sequence_rewards, token_rewards
 
 KL = torch.tensor([[0.5, 1.0, math.nan], [2.0, math.nan, 4.0], [math.nan] * 3])
 MASK = torch.tensor([[1, 1, 0], [1, 0, 1], [0, 0, 0]])
@@ -31,3 +32,12 @@ def test_rewards_are_constants_and_a_missing_score_stays_missing() -> None:
     assert not sequence_rewards(missing, kl, torch.ones(1, 2), 0.1).requires_grad
     assert not token_rewards(missing, kl, torch.ones(1, 2), 0.1).requires_grad
     assert sequence_rewards(missing, kl, torch.ones(1, 2), 0.1).isnan().all()
+
+
+def test_published_overlong_penalty() -> None:
+    """Limit 100, buffer 20: 50 -> 0, 90 -> -0.5, 110 -> -1; continuous at both ends of the buffer."""
+    lengths = torch.tensor([50.0, 80.0, 90.0, 100.0, 110.0])
+    assert overlong_penalty(lengths, 100, 20).tolist() == [0.0, 0.0, -0.5, -1.0, -1.0]
+    for buffer in (0, 101):
+        with pytest.raises(ValueError, match=f"buffer = {buffer}"):
+            overlong_penalty(lengths, 100, buffer)

@@ -37,3 +37,38 @@ def gae(
         )
     queue = iter(dense)
     return [next(queue) if ok else 0.0 for ok in valid]
+
+
+def optimal_value(group: list[float | None], beta: float) -> list[float]:
+    """A*-PO, Brantley et al. 2025, equation 4: r - beta log mean exp(r / beta)."""
+    known = [r for r in group if r is not None]
+    if not known:
+        return [0.0] * len(group)
+    value = beta * math.log(sum(math.exp(r / beta) for r in known) / len(known))
+    return [0.0 if r is None else r - value for r in group]
+
+
+def process(steps: list[list[tuple[int, float]]], lengths: list[int], epsilon: float) -> list[list[float]]:
+    """Shao et al. 2024, section 4.1.3: normalise over all steps of the group, sum what follows a token."""
+    everything: list[float | None] = [reward for own in steps for _, reward in own]
+    normalised = iter(z_score(everything, epsilon))
+    scored = [[(end, next(normalised)) for end, _ in own] for own in steps]
+    return [
+        [sum(value for end, value in own if end >= t) for t in range(length)]
+        for own, length in zip(scored, lengths, strict=True)
+    ]
+
+
+def separate(
+    prompts: list[list[list[float | None]]], weights: list[float], epsilon: float
+) -> list[list[float]]:
+    """GDPO, Liu et al. 2026, equations 4 to 6: prompts[p][c][g], normalised per reward, then per batch."""
+    summed = []
+    for components in prompts:
+        scores = [z_score(component, epsilon) for component in components]
+        size = len(components[0])
+        summed.append([sum(w * s[g] for w, s in zip(weights, scores, strict=True)) for g in range(size)])
+    flat = [a for group in summed for a in group]
+    mean = sum(flat) / len(flat)
+    std = math.sqrt(sum((a - mean) ** 2 for a in flat) / (len(flat) - 1))
+    return [[(a - mean) / (std + epsilon) for a in group] for group in summed]

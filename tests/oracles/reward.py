@@ -10,6 +10,12 @@ def bradley_terry(chosen: float, rejected: float, margin: float = 0.0) -> float:
     return -math.log(1 / (1 + math.exp(-(chosen - rejected - margin))))
 
 
+def soft_bradley_terry(chosen: float, rejected: float, probability: float, margin: float = 0.0) -> float:
+    """Christiano et al. 2017, section 2.2.3: cross-entropy with the label's own distribution."""
+    sure, reverse = bradley_terry(chosen, rejected, margin), bradley_terry(rejected, chosen, -margin)
+    return probability * sure + (1 - probability) * reverse
+
+
 def grouped(scores: list[float], ranks: list[float]) -> float:
     """Ouyang et al. 2022, equation 1: mean over the pairs of one prompt."""
     losses = []

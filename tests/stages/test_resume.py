@@ -21,6 +21,15 @@ BUILT_IN: Table = {"reward": ["length"], "monitor": ["random_coin"]}
 JUDGE: Table = {"name": "judge", "backbone": "full", "pairs_per_step": 12}
 
 
+RESAMPLED: Table = {
+    "reward": ["random_coin"],
+    "monitor": ["length"],
+    "samples_per_prompt": 2,
+    "max_resampling": 2,
+}
+"""Half of the groups carry no signal; the next attempt asks other prompts."""
+
+
 def _rl(**changes: Any) -> Callable[[Path], list[Table]]:
     return lambda world: [recipes.rl(world, **{**BUILT_IN, "steps": 3, **changes})]
 
@@ -44,6 +53,34 @@ STAGES: dict[str, Callable[[Path], list[Table]]] = {
             world
         ),
     ],
+    "reinforce++": _rl(objective="reinforce++"),
+    "vapo": _rl(objective="vapo", critic={"optimiser": FAST, "warmup": 1}, checkpoint_every=2),
+    "process grpo": _rl(objective="process_grpo", step_separator="e", checkpoint_every=2),
+    "gdpo, overlong": _rl(
+        objective="gdpo",
+        reward=["random_coin"],
+        monitor=["length"],
+        overlong={"buffer": 4},
+        checkpoint_every=2,
+    ),
+    "topr, two epochs": _rl(objective="topr", epochs_per_rollout=2, checkpoint_every=3),
+    "top entropy": _rl(objective={"preset": "dapo", "entropy_share": 0.3}, checkpoint_every=2),
+    "dynamic sampling": _rl(**RESAMPLED),
+    "dynamic sampling, two updates": _rl(**RESAMPLED, updates_per_rollout=2, checkpoint_every=3),
+    "three rounds": _rl(kl={"coefficient": 0.1}, steps=2, repeat=3, checkpoint_every=1),
+    "rounds of two updates": _rl(
+        objective="ppo",
+        kl={"coefficient": 0.1},
+        critic={"optimiser": FAST},
+        steps=1,
+        repeat=3,
+        updates_per_rollout=2,
+        checkpoint_every=3,
+    ),
+    "pretraining mix": _rl(pretrain={"data": "demonstrations.jsonl", "rows_per_step": 3}, checkpoint_every=2),
+    "adaptive entropy": _rl(
+        entropy={"target": 100.0, "gain": 0.01, "minimum": 0.01}, epochs_per_rollout=2, checkpoint_every=3
+    ),
     "several updates, adaptive KL": _rl(
         kl={"coefficient": 0.1, "target": 0.05},
         updates_per_rollout=3,

@@ -17,7 +17,8 @@ from ridgeline.models.batch import Unit, pack_units, unpack_units
 from ridgeline.models.forward import PolicyForward
 from ridgeline.models.load import LanguageModel
 from ridgeline.models.score_model import score_forward, score_model_from, value_forward
-from ridgeline.objectives.axes import PRESETS, PolicyObjective
+from ridgeline.objectives.axes import PolicyObjective
+from ridgeline.objectives.presets import PRESETS
 from ridgeline.schema.run_folder import Metrics, RunFolder, StageFolder, mean
 from ridgeline.schema.stages.common import Optimiser
 from ridgeline.training.interrupts import StopRequest
@@ -50,6 +51,7 @@ def rl_units(seed: int = 0) -> list[Unit]:
                 row.fields[name] = (base + spread * rng.normal(size=n)).astype(np.float32)
             for name in ("advantage", "returns", "old_values"):
                 row.fields[name] = rng.normal(size=n).astype(np.float32)
+            row.values["positive"] = float(len(row.targets) % 2)
     return units
 
 

@@ -20,8 +20,9 @@ from ridgeline.models.forward import PolicyForward
 from ridgeline.models.score_model import score_forward, value_forward
 from ridgeline.objectives import advantages as advantage_formulas
 from ridgeline.objectives import policy as policy_formulas
+from ridgeline.objectives.presets import PRESETS
 from ridgeline.training import advantages, next_token, pairwise, policy_gradient
-from ridgeline.training.advantages import assign_advantages
+from ridgeline.training.advantages import Extras, assign_advantages
 from ridgeline.training.next_token import NextToken
 from ridgeline.training.pairwise import PairwiseRanking
 from ridgeline.training.policy_gradient import PolicyGradient, ValueRegression
@@ -37,6 +38,8 @@ def flip(module: Any, name: str) -> Flip:
 
         def negative(*arguments: Any, **options: Any) -> Any:
             result = plain(*arguments, **options)
+            if hasattr(result, "_replace"):
+                return result._replace(**{result._fields[0]: -result[0]})
             return (-result[0], *result[1:]) if isinstance(result, tuple) else -result
 
         patch.setattr(module, name, negative)
@@ -94,7 +97,7 @@ def scores_are_centred() -> bool:
 
 
 def policy_learns(name: str) -> bool:
-    objective = replace(preset(name), kl_coefficient=0.0)
+    objective = replace(preset(name), kl_coefficient=0.0, positive_nll=0.0)
     engine, units = engine_for(policy(), PolicyForward()), rl_units()
     rows = flat(units)
     for row, score in zip(rows, engine.score("policy", units), strict=True):
@@ -102,7 +105,13 @@ def policy_learns(name: str) -> bool:
             row.fields[field] = score["logp"]
         row.fields["old_values"] = np.zeros_like(score["logp"])
     rewards_PG = torch.tensor([[1.0, 0.0]] * len(units))
-    assign_advantages(rows, rewards_PG, objective, kl_coefficient=0.0)
+    extras = Extras(
+        greedy_P=torch.full((len(units),), 0.5),
+        components_PGC=rewards_PG[..., None],
+        weights_C=torch.ones(1),
+        steps=[[(0, reward)] for reward in rewards_PG.flatten().tolist()],
+    )
+    assign_advantages(rows, rewards_PG, objective, kl_coefficient=0.0, extras=extras)
     before = sums(engine, units, "logp")
     engine.forward_backward("policy", units, PolicyGradient(objective, kl_coefficient=0.0))
     engine.step("policy", 1e-4)
@@ -157,21 +166,19 @@ MUTATIONS: list[tuple[str, Callable[[], bool], Flip]] = [
     ("leash / k3", leash_pulls, flip_entry(policy_formulas, "ESTIMATORS", "k3")),
     ("leash / aggregate", leash_pulls, flip(policy_gradient, "aggregate")),
     ("charge / k1", leash_costs, flip_entry(advantages, "ESTIMATORS", "k1")),
-    ("ppo / gae", lambda: policy_learns("ppo"), flip(advantage_formulas, "gae")),
     ("ppo / batch_whiten", lambda: policy_learns("ppo"), flip(advantage_formulas, "batch_whiten")),
 ]
-for _preset, _advantage in [
-    ("reinforce", "batch_centred"), ("rloo", "leave_one_out"), ("grpo", "group_zscore"),
-    ("dr_grpo", "group_centred"), ("dapo", "group_zscore"), ("gspo", "group_zscore"),
-    ("cispo", "group_zscore"),
-]:  # fmt: skip
+for _preset in PRESETS:
     _check = (lambda name: lambda: policy_learns(name))(_preset)
+    _advantage = PRESETS[_preset].advantage
     MUTATIONS += [
         (f"{_preset} / {_advantage}", _check,
-         flip_entry(advantage_formulas, "REWARD_ADVANTAGES", _advantage)),
+         flip_entry(advantage_formulas, "REWARD_ADVANTAGES", _advantage)
+         if _advantage in advantage_formulas.REWARD_ADVANTAGES else flip(advantage_formulas, _advantage)),
         (f"{_preset} / aggregate", _check, flip(policy_gradient, "aggregate")),
-        (f"{_preset} / bounded loss", _check, flip(policy_formulas, "_bounded")),
     ]  # fmt: skip
+    if PRESETS[_preset].bounding != "regression":  # the negative of a square is no flipped sign
+        MUTATIONS.append((f"{_preset} / bounded loss", _check, flip(policy_formulas, "bounded_loss")))
 
 
 @pytest.mark.parametrize(("check", "mutate"), [case[1:] for case in MUTATIONS], ids=[c[0] for c in MUTATIONS])

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from ridgeline.cli import compare, data, doctor, models, plan, run, talk, train
+from ridgeline.cli import compare, data, doctor, models, plan, replay, run, talk, train
 from ridgeline.cli.settings import GLOBAL_OPTIONS, Settings
 from ridgeline.schema.errors import RidgelineError
 
@@ -45,7 +45,7 @@ def root(
     context.obj = Settings(debug=debug, quiet=quiet, json=json)
 
 
-for module in (run, train, talk, data, models, plan, compare, doctor):
+for module in (run, train, talk, data, models, plan, compare, doctor, replay):
     module.register(app)
 
 

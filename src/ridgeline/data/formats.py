@@ -1,9 +1,13 @@
-"""The row formats of the field, normalised to four typed kinds: instruction, prompt, preference, unpaired."""
+"""The row formats of the field, normalised to typed kinds: instruction, prompt, preference, unpaired.
+
+Rankings, outcomes and steps, which only reward models read, have modules of their own.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -13,7 +17,7 @@ from ridgeline.data.messages import check_turns, parse_messages, text_of
 from ridgeline.schema.errors import DataError
 from ridgeline.schema.records import Message, Preference
 
-Kind = Literal["instruction", "prompt", "preference", "unpaired"]
+Kind = Literal["instruction", "prompt", "preference", "unpaired", "ranking", "steps"]
 DataRow = Mapping[str, Any]
 
 INSTRUCTION_FORMS = (
@@ -82,7 +86,7 @@ def prompts(rows: Sequence[DataRow], where: str) -> list[PromptRow]:
     for number, row in enumerate(rows, start=1):
         place = f"{where}, row {number}"
         form = choose_form(row, PROMPT_FORMS, place)
-        messages = _prompt_messages(row, form[0], place)
+        messages = prompt_messages(row, form[0], place)
         own = row.get("id")
         own = None if own == "" else own
         identity = prompt_id(messages) if own is None else str(own)
@@ -117,8 +121,8 @@ def unpaired(rows: Sequence[DataRow], where: str) -> list[Unpaired]:
     for number, row in enumerate(rows, start=1):
         place = f"{where}, row {number}"
         choose_form(row, UNPAIRED_FORMS, place)
-        prompt = _prompt_messages(row, "prompt", place)
-        completion = _completion(row["completion"], f"{place}, completion")
+        prompt = prompt_messages(row, "prompt", place)
+        completion = completion_text(row["completion"], f"{place}, completion")
         result.append(Unpaired(prompt, completion, flag(row["label"], f"{place}, label"), place))
     return result
 
@@ -129,6 +133,10 @@ def detect(rows: Sequence[DataRow], where: str = "the data") -> Kind:
     columns = present(row)
     if {"chosen", "rejected"} & columns:
         return "preference"
+    if "completions" in columns and {"ranks", "scores"} & columns:
+        return "ranking"
+    if {"steps", "labels"} <= columns:
+        return "steps"
     if "label" in columns and "completion" in columns:
         return "unpaired"
     if any(set(form) <= columns for form in INSTRUCTION_FORMS[2:]):
@@ -152,7 +160,7 @@ def _instruction(row: DataRow, where: str) -> Instruction:
         messages = parse_messages(row[form[0]], f"{where}, {form[0]}")
         check_turns(messages, f"{where}, {form[0]}", last="assistant")
         return Instruction(messages, where)
-    prompt = _prompt_messages(row, form[0], where)
+    prompt = prompt_messages(row, form[0], where)
     answer = row[form[1]]
     if isinstance(answer, str):
         tail = [Message("assistant", text_of(answer, f"{where}, {form[1]}"))]
@@ -162,7 +170,8 @@ def _instruction(row: DataRow, where: str) -> Instruction:
     return Instruction([*prompt, *tail], where)
 
 
-def _prompt_messages(row: DataRow, column: str, where: str) -> list[Message]:
+def prompt_messages(row: DataRow, column: str, where: str) -> list[Message]:
+    """The conversation in ``column`` that ends with the user; a text is one turn of the user."""
     value = row[column]
     place = f"{where}, {column}"
     if isinstance(value, str):
@@ -176,7 +185,8 @@ def _prompt_messages(row: DataRow, column: str, where: str) -> list[Message]:
     return messages
 
 
-def _completion(value: Any, where: str) -> str:
+def completion_text(value: Any, where: str) -> str:
+    """A completion given as text or as one message of the assistant."""
     if isinstance(value, str):
         return text_of(value, where)
     messages = parse_messages(value, where)
@@ -187,7 +197,7 @@ def _completion(value: Any, where: str) -> str:
 
 def _preference(row: DataRow, where: str) -> Preference:
     form = choose_form(row, PREFERENCE_FORMS, where)
-    prompt = _prompt_messages(row, "prompt", where) if "prompt" in form else None
+    prompt = prompt_messages(row, "prompt", where) if "prompt" in form else None
     sides: list[str] = []
     for name in ("chosen", "rejected"):
         own, completion = _side(row[name], f"{where}, {name}", explicit=prompt is not None)
@@ -209,7 +219,7 @@ def _side(value: Any, where: str, *, explicit: bool) -> tuple[list[Message] | No
         return None, text_of(value, where)
     messages = parse_messages(value, where)
     if len(messages) == 1 and explicit:
-        return None, _completion(value, where)
+        return None, completion_text(value, where)
     check_turns(messages, where, last="assistant")
     return messages[:-1], messages[-1].content
 
@@ -227,10 +237,30 @@ def _annotation(row: DataRow, where: str) -> dict[str, Any]:
         values["first_shown"] = row["first_shown"]
     if row.get("scores"):
         values["scores"] = _scores(row["scores"], f"{where}, scores")
+    if row.get("label") not in (None, ""):
+        label = number_of(row["label"], f"{where}, label")
+        if not 0 <= label <= 1:
+            raise DataError(f"{where}, label: {label:g} is no probability; 1 is sure, 0.5 is a tie.")
+        values["label"] = label
+    if row.get("margin") not in (None, ""):
+        values["margin"] = number_of(row["margin"], f"{where}, margin")
+    if row.get("gold") not in (None, ""):
+        values["gold"] = text_of(row["gold"], f"{where}, gold")
     for name in ("chosen_stopped", "rejected_stopped"):
         if row.get(name) not in (None, ""):
             values[name] = flag(row[name], f"{where}, {name}")
     return values
+
+
+def number_of(value: Any, where: str) -> float:
+    """A finite number as people store it, also as text (CSV has nothing else)."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise DataError(f"{where}: expected a number, got {value!r}.") from None
+    if not math.isfinite(number):
+        raise DataError(f"{where}: {value!r} is not a finite number.")
+    return number
 
 
 def _scores(value: Any, where: str) -> dict[str, float]:

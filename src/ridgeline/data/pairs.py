@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
 from ridgeline.data.chat import encode_completions
 from ridgeline.data.formats import prompt_id
-from ridgeline.data.supervised import TOO_LONG, too_long
-from ridgeline.models.batch import Row, Unit, completion_row
-from ridgeline.schema.errors import DataError
+from ridgeline.data.units import UnitData
+from ridgeline.models.batch import Row, completion_row
 from ridgeline.schema.records import Preference
 
 IDENTICAL = "chosen and rejected are the same tokens"
 
-
-@dataclass(slots=True)
-class PairData:
-    """What became of the preferences.
-
-    units: ``[chosen, rejected]`` each, with ``values["label"]`` 1 and 0, all completion tokens targets.
-    prompt_ids: of each unit, for the split by prompt.
-    source: index of the preference each unit came from.
-    left_out: index of each preference that was left out, and why.
-    """
-
-    units: list[Unit] = field(default_factory=list)
-    prompt_ids: list[str] = field(default_factory=list)
-    source: list[int] = field(default_factory=list)
-    left_out: dict[int, str] = field(default_factory=dict)
-
-    @property
-    def dropped(self) -> dict[str, int]:
-        """Pairs left out, counted by reason."""
-        return dict(Counter(self.left_out.values()))
+PairData = UnitData
+"""Units are ``[chosen, rejected]``, with ``values["label"]`` 1 and 0, all completion tokens targets."""
 
 
 def build_pairs(
@@ -60,21 +39,18 @@ def build_pairs(
     data = PairData()
     sides = _encode_sides(items, tokenizer, where)
     for index, item in enumerate(items):
-        unit = [_row(sides[2 * index], label=1.0), _row(sides[2 * index + 1], label=0.0)]
-        length = max(len(row) for row in unit)
         if sides[2 * index] == sides[2 * index + 1]:
             data.left_out[index] = IDENTICAL
-        elif length > max_length and overlong == "error":
-            raise DataError(too_long(f"{where}, row {index + 1}", length, max_length, '"drop"'))
-        elif length > max_length:
-            data.left_out[index] = TOO_LONG
-        else:
-            data.units.append(unit)
-            data.prompt_ids.append(item.prompt_id or prompt_id(item.prompt))
-            data.source.append(index)
-    if not data.units:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in data.dropped.items())
-        raise DataError(f"{where}: no pair is left to train on ({reasons or 'there was none'}).")
+            continue
+        data.add(
+            index,
+            [_row(sides[2 * index], label=1.0), _row(sides[2 * index + 1], label=0.0)],
+            item.prompt_id or prompt_id(item.prompt),
+            max_length=max_length,
+            overlong=overlong,
+            where=f"{where}, row {index + 1}",
+        )
+    data.check_any(where, "pair")
     return data
 
 

@@ -1,7 +1,10 @@
-"""A scalar score at every prefix of a completion: reward model and critic are the same module.
+"""Scores at every prefix of a completion: reward models of all kinds and the critic are the same module.
 
-Read at the last token it is a reward r(x, y); read before every token it is a value V(s_t). That is why a
-reward model can initialise a critic without any conversion.
+State t is what the model knows after t tokens of the completion; state 0 has read the prompt only. Read at
+the last state, a head gives a reward r(x, y). Read at the states 0..N-1, before every token, it gives values
+V(s_t), which is why a reward model can initialise a critic without any conversion. Read at the states 1..N,
+after every token, it gives the running verdict of an outcome or process model: the logit at token t has seen
+token t.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from ridgeline.models.forward import hidden_states
 from ridgeline.models.layout import lay_out
 from ridgeline.models.load import LanguageModel, load_weights
 from ridgeline.models.quiet import quiet_transformers
+from ridgeline.models.score_heads import HeadKind, ScoreHead
 from ridgeline.schema.errors import UsageError
 
 Pooling = Literal["last", "mean", "mean+last"]
@@ -28,56 +32,16 @@ _HEAD_FILE = "score_head.safetensors"
 _HEAD_CONFIG = "score_head.json"
 
 
-class ScoreHead(nn.Module):
-    """Standardise, then one linear unit; float32 whatever the backbone's format.
-
-    ``scale`` and ``shift`` standardise the features; ``offset`` and ``spread`` the score (so that a reward
-    has mean 0 and deviation 1 on the samples it was fitted on). All four are constants, not parameters.
-    """
-
-    shift: torch.Tensor
-    scale: torch.Tensor
-    offset: torch.Tensor
-    spread: torch.Tensor
-
-    def __init__(self, features: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(features, 1, dtype=torch.float32)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
-        self.register_buffer("shift", torch.zeros(features))
-        self.register_buffer("scale", torch.ones(features))
-        self.register_buffer("offset", torch.zeros(()))
-        self.register_buffer("spread", torch.ones(()))
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """``[..., F] -> [...]``."""
-        standard = (features.to(self.shift.dtype) - self.shift) / self.scale
-        score: torch.Tensor = self.linear(standard).squeeze(-1)
-        return (score - self.offset) / self.spread
-
-    def standardise_features(self, features: torch.Tensor) -> None:
-        """Fit ``shift`` and ``scale`` to ``features`` ``[n, F]``; a constant feature keeps scale 1."""
-        deviation = features.float().std(dim=0)
-        self.shift.copy_(features.float().mean(dim=0))
-        self.scale.copy_(torch.where(deviation > 1e-6, deviation, torch.ones_like(deviation)))
-
-    def standardise_scores(self, scores: torch.Tensor) -> None:
-        """Fit ``offset`` and ``spread``: ``scores`` ``[n]``, as given now, get mean 0 and deviation 1."""
-        deviation = scores.std() if len(scores) > 1 else torch.ones(())
-        self.offset.add_(self.spread * scores.mean())
-        self.spread.mul_(deviation.clamp_min(1e-6))
-
-
 class ScoreModel(nn.Module):
-    """Backbone (possibly cut after some layers), pooling over the completion so far, head."""
+    """Backbone (possibly cut after some layers), pooling over the completion so far, linear heads."""
 
-    def __init__(self, backbone: PreTrainedModel, pooling: Pooling) -> None:
+    def __init__(self, backbone: PreTrainedModel, pooling: Pooling, kind: HeadKind | None = None) -> None:
         super().__init__()
         self.backbone = backbone
         self.pooling: Pooling = pooling
+        self.kind = kind or HeadKind()
         width = int(backbone.config.hidden_size)
-        self.head = ScoreHead(2 * width if pooling == "mean+last" else width)
+        self.head = ScoreHead(2 * width if pooling == "mean+last" else width, self.kind.outputs)
 
     def state_features(self, batch: MicroBatch, *, packed: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Pooled features of every state, ``[B, N + 1, F]``, and how many states each row has, ``[B]``.
@@ -109,15 +73,38 @@ class ScoreModel(nn.Module):
         states_BSF, counts_B = self.state_features(batch, packed=packed)
         return states_BSF[torch.arange(len(batch.rows), device=batch.device), counts_B]
 
+    def heads(self, batch: MicroBatch, *, packed: bool) -> torch.Tensor:
+        """What every linear unit says, ``[B, S, K]``.
+
+        S = 1, the finished completion, for losses that rank completions. S = N, after every scored token, for
+        outcome and process losses; the scored tokens of a process model's rows are the ends of the steps.
+        """
+        if self.kind.per_token:
+            states_BSF, _ = self.state_features(batch, packed=packed)
+            per_token: torch.Tensor = self.head(states_BSF[:, 1:])
+            return per_token
+        finished: torch.Tensor = self.head(self.final_features(batch, packed=packed))
+        return finished[:, None]
+
     def scores(self, batch: MicroBatch, *, packed: bool) -> torch.Tensor:
         """Rewards of the finished completions ``[B]``."""
-        result: torch.Tensor = self.head(self.final_features(batch, packed=packed))
-        return result
+        return self.kind.reward(self.heads(batch, packed=packed), batch.mask_BN)
+
+    def token_scores(self, batch: MicroBatch, *, packed: bool) -> torch.Tensor:
+        """After every scored token ``[B, N]``: a probability (outcome, process), else the score of what is
+        there so far, as if the completion ended here."""
+        states_BSF, _ = self.state_features(batch, packed=packed)
+        return self.kind.token_scores(self.head(states_BSF[:, 1:]))
 
     def values(self, batch: MicroBatch, *, packed: bool) -> torch.Tensor:
-        """V(s_t) before every scored token ``[B, N]``."""
+        """V(s_t) before every scored token ``[B, N]``.
+
+        Raises:
+            UsageError: the model has several heads, or learned outcomes or steps.
+        """
+        self.kind.check_is_value()
         states_BSF, _ = self.state_features(batch, packed=packed)
-        result: torch.Tensor = self.head(states_BSF[:, :-1])
+        result: torch.Tensor = self.head(states_BSF[:, :-1])[..., 0]
         return result
 
     def save(self, folder: str | Path, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -129,19 +116,40 @@ class ScoreModel(nn.Module):
         save_file(
             {name: value.contiguous() for name, value in self.head.state_dict().items()}, folder / _HEAD_FILE
         )
-        (folder / _HEAD_CONFIG).write_text(json.dumps({"pooling": self.pooling}) + "\n")
+        config = {"pooling": self.pooling, **self.kind.as_dict()}
+        (folder / _HEAD_CONFIG).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
 
 def feature_forward(module: nn.Module, batch: MicroBatch, packed: bool) -> dict[str, torch.Tensor]:
-    """Engine forward: ``features`` ``[B, F]`` of the finished completions."""
+    """Engine forward: ``features`` ``[B, F]`` of the finished completions; ``[B, N, F]`` after every scored
+    token where the model answers there."""
     assert isinstance(module, ScoreModel)
+    if module.kind.per_token:
+        return {"features": module.state_features(batch, packed=packed)[0][:, 1:]}
     return {"features": module.final_features(batch, packed=packed)}
 
 
 def score_forward(module: nn.Module, batch: MicroBatch, packed: bool) -> dict[str, torch.Tensor]:
-    """Engine forward: ``score`` ``[B]`` of the finished completions."""
+    """Engine forward: ``heads`` ``[B, S, K]`` and the reward ``score`` ``[B]``.
+
+    Where the model has them also ``doubt`` ``[B]``, the spread of its heads, and ``token_score`` ``[B, N]``,
+    probabilities after every scored token.
+    """
     assert isinstance(module, ScoreModel)
-    return {"score": module.scores(batch, packed=packed)}
+    heads_BSK = module.heads(batch, packed=packed)
+    kind = module.kind
+    outputs = {"heads": heads_BSK, "score": kind.reward(heads_BSK, batch.mask_BN)}
+    if (doubt_B := kind.doubt(heads_BSK)) is not None:
+        outputs["doubt"] = doubt_B
+    if kind.per_token:
+        outputs["token_score"] = kind.token_scores(heads_BSK)
+    return outputs
+
+
+def token_forward(module: nn.Module, batch: MicroBatch, packed: bool) -> dict[str, torch.Tensor]:
+    """Engine forward: ``token_score`` ``[B, N]`` after every scored token, whatever the model learned."""
+    assert isinstance(module, ScoreModel)
+    return {"token_score": module.token_scores(batch, packed=packed)}
 
 
 def value_forward(module: nn.Module, batch: MicroBatch, packed: bool) -> dict[str, torch.Tensor]:
@@ -151,12 +159,20 @@ def value_forward(module: nn.Module, batch: MicroBatch, packed: bool) -> dict[st
 
 
 def head_forward(module: nn.Module, batch: MicroBatch, packed: bool) -> dict[str, torch.Tensor]:
-    """Engine forward of a head alone, on the rows' cached features: ``score`` ``[B]``."""
+    """Engine forward of a head alone, on the rows' cached features: ``heads`` ``[B, S, K]``."""
     assert isinstance(module, ScoreHead)
-    return {"score": module(batch.features())}
+    cached = [torch.from_numpy(row.features) for row in batch.rows if row.features is not None]
+    if cached[0].ndim == 1:
+        return {"heads": module(torch.stack(cached).to(batch.device))[:, None]}
+    padded_BNF = torch.zeros(len(cached), batch.mask_BN.shape[1], cached[0].shape[1])
+    for line, features_NF in enumerate(cached):
+        padded_BNF[line, : len(features_NF)] = features_NF
+    return {"heads": module(padded_BNF.to(batch.device))}
 
 
-def score_model_from(language_model: LanguageModel, *, layer: int | None, pooling: Pooling) -> ScoreModel:
+def score_model_from(
+    language_model: LanguageModel, *, layer: int | None, pooling: Pooling, kind: HeadKind | None = None
+) -> ScoreModel:
     """A new score model on a copy of the language model's first ``layer`` layers, with a zero head.
 
     Raises:
@@ -179,7 +195,7 @@ def score_model_from(language_model: LanguageModel, *, layer: int | None, poolin
     for part in backbone.modules():
         if isinstance(part, nn.Embedding):
             part.padding_idx = None
-    return ScoreModel(backbone, pooling).to(source.device)
+    return ScoreModel(backbone, pooling, kind).to(source.device)
 
 
 def load_score_model(
@@ -200,6 +216,10 @@ def load_score_model(
     for part in backbone.modules():
         if isinstance(part, nn.Embedding):
             part.padding_idx = None
-    model = ScoreModel(backbone.eval(), json.loads((folder / _HEAD_CONFIG).read_text())["pooling"])
-    model.head.load_state_dict(load_file(folder / _HEAD_FILE))
+    config = json.loads((folder / _HEAD_CONFIG).read_text(encoding="utf-8"))
+    model = ScoreModel(backbone.eval(), config["pooling"], HeadKind.from_dict(config))
+    # Offset and spread of a single head were stored without an axis once.
+    shapes = {name: value.shape for name, value in model.head.state_dict().items()}
+    stored = load_file(folder / _HEAD_FILE)
+    model.head.load_state_dict({name: value.reshape(shapes[name]) for name, value in stored.items()})
     return model.to(device)

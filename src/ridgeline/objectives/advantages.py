@@ -60,6 +60,59 @@ def max_rl(rewards: Tensor) -> Tensor:
     return _centre(rewards, valid, dim=-1) / torch.where(mean > 0, mean, 1.0)
 
 
+def optimal_value(rewards: Tensor, beta: float) -> Tensor:
+    """r_i - V*, the value of the KL-regularised optimum V* = beta log mean_j exp(r_j / beta). `[P, G]`.
+
+    beta: reward units per nat; large values tend to the mean of the group, small ones to its maximum. V* is
+    exact for samples of the reference policy, and is estimated from the group. Raises ValueError when beta is
+    not above 0. Source: A*-PO, Brantley et al. 2025, equation 4.
+    """
+    if not beta > 0:
+        raise ValueError(f"beta = {beta} must be above 0")
+    rewards, valid = _prepare(rewards)
+    top = rewards.masked_fill(~valid, -torch.inf).amax(-1, keepdim=True)
+    gap = torch.where(valid, rewards - torch.where(top.isfinite(), top, 0.0), 0.0)
+    weights = torch.where(valid, (gap / beta).exp(), 0.0)
+    mean = _mean(weights, valid, dim=-1)
+    return torch.where(valid, gap - beta * torch.where(mean > 0, mean, 1.0).log(), 0.0)
+
+
+def process_zscore(step_rewards: Tensor) -> Tensor:
+    """(r - mean) / (std + 1e-4) over all step rewards of all samples of a prompt. `[P, G, S]`, nan: no step.
+
+    `following_steps` makes token advantages of them. Source: GRPO with process supervision, Shao et al. 2024,
+    section 4.1.3.
+    """
+    return group_zscore(step_rewards.flatten(1)).view_as(step_rewards)
+
+
+def following_steps(values: Tensor, ends: Tensor, mask: Tensor) -> Tensor:
+    """sum_{j: end_j >= t} value_j: what the steps that end at or after a token earned. `[B, T]`.
+
+    values: `[B, S]`, 0 where there is no step; ends: `[B, S]`, the last token of each step, 0 to T - 1;
+    mask: `[B, T]`, outside of which the result is 0. Source: Shao et al. 2024, section 4.1.3.
+    """
+    at_ends = values.new_zeros(mask.shape).scatter_add(-1, ends, values.detach())
+    return torch.where(mask != 0, at_ends.flip(-1).cumsum(-1).flip(-1), 0.0)
+
+
+def separate_components(rewards: Tensor, weights: Tensor, advantage: Callable[[Tensor], Tensor]) -> Tensor:
+    """The advantage of every reward by itself, their weighted sum, scaled to unit deviation over the step.
+
+        A_i = sum_c weights_c advantage(r_c)_i / (std over the step + 1e-4)
+
+    rewards: `[P, G, C]`, weights: `[C]`; returns `[P, G]`. The step's mean is 0 by construction, as each
+    advantage is centred in its group. Different mixtures of rewards keep different advantages, where the
+    z-score of their sum would let them collapse. Source: GDPO, Liu et al. 2026.
+    """
+    parts = torch.stack([advantage(part) for part in rewards.unbind(-1)], -1)
+    summed = (parts * weights).sum(-1)
+    known = ~rewards.isnan().all(-1)
+    flat = known.flatten()
+    deviation = _sample_std(torch.where(flat, summed.flatten(), 0.0), flat, dim=0)
+    return summed / (deviation + STD_EPSILON)
+
+
 def greedy_baseline(rewards: Tensor, greedy_rewards: Tensor) -> Tensor:
     """r_i - reward of the greedy completion of the same prompt. rewards `[P, G]`, greedy_rewards `[P]`.
 
@@ -97,20 +150,40 @@ def batch_whiten(values: Tensor, mask: Tensor | None = None) -> Tensor:
     return (centred / (_sample_std(centred, flat, dim=0) + STD_EPSILON)).view_as(values)
 
 
-def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
+def rewards_to_go(rewards: Tensor, mask: Tensor, gamma: float) -> Tensor:
+    """sum_{k >= t} gamma^(k - t) r_k over the valid tokens: the return without a baseline. `[B, T]`.
+
+    Arguments as `gae`. Source: Williams 1992; REINFORCE++ (Hu et al. 2025) whitens it over the step.
+    """
+    return gae(rewards, torch.zeros_like(rewards), mask, gamma, 1.0)[0]
+
+
+def length_adaptive_lam(mask: Tensor, alpha: float) -> Tensor:
+    """max(0, 1 - 1 / (alpha |a|)) of every row of mask `[B, T]`: long completions decay more slowly. `[B]`.
+
+    Source: VAPO, Yue et al. 2025, equation 9.
+    """
+    tokens = (mask != 0).sum(-1).clamp(min=1)
+    return (1 - 1 / (alpha * tokens)).clamp(min=0)
+
+
+def gae(
+    rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float | Tensor
+) -> tuple[Tensor, Tensor]:
     """Generalised advantage estimation, by the backward recursion.
 
         A_t = sum_l (gamma lam)^l delta_{t+l},    delta_t = r_t + gamma V_{t+1} - V_t
 
-    rewards, values, mask: `[B, T]`; rewards and values in reward units, values as of the rollout. The last
-    valid token of a row is terminal. Positions outside the mask are skipped as if they were cut out (the next
-    valid token follows directly), so tool output inside a completion neither discounts nor earns; rewards
-    there are ignored.
+    rewards, values, mask: `[B, T]`; rewards and values in reward units, values as of the rollout. lam: one
+    number, or one for each row `[B]`. The last valid token of a row is terminal. Positions outside the mask
+    are skipped as if they were cut out (the next valid token follows directly), so tool output inside a
+    completion neither discounts nor earns; rewards there are ignored.
     Returns (advantages, returns), both `[B, T]`, detached and 0 outside the mask; returns = advantages +
     values are the critic's targets. Raises ValueError when gamma or lam leave [0, 1]. Source: Schulman et al.
     2016, equation 16.
     """
-    if not (0 <= gamma <= 1 and 0 <= lam <= 1):
+    decay = torch.as_tensor(lam, dtype=values.dtype, device=values.device)
+    if not (0 <= gamma <= 1 and bool(((decay >= 0) & (decay <= 1)).all())):
         raise ValueError(f"gamma = {gamma} and lam = {lam} must lie between 0 and 1")
     valid = mask != 0
     rewards_BT = torch.where(valid, rewards.detach(), 0.0)
@@ -119,7 +192,7 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float)
     next_value = next_advantage = values_BT.new_zeros(values_BT.shape[0])
     for t in reversed(range(values_BT.shape[1])):
         delta = rewards_BT[:, t] + gamma * next_value - values_BT[:, t]
-        advantage = delta + gamma * lam * next_advantage
+        advantage = delta + gamma * decay * next_advantage
         advantages_BT[:, t] = torch.where(valid[:, t], advantage, 0.0)
         next_advantage = torch.where(valid[:, t], advantage, next_advantage)
         next_value = torch.where(valid[:, t], values_BT[:, t], next_value)

@@ -8,7 +8,11 @@ decides which gradient it yields (expected, on-policy, checked by enumeration in
     k2 in the loss                                 gradient of KL(policy || reference)
     k3 in the loss                                 gradient of KL(reference || policy)
 
+    any, times the live ratio, in the loss         gradient of KL(policy || reference), off-policy too
+
 The table is per decision: a KL in the reward also credits an early token for the divergence it causes later.
+The last line is `kl_corrected` (DeepSeek-V3.2 2025), exact for the unbiased estimators k1 and k3; for k2 it
+follows the gradient of its own biased expectation.
 """
 
 from __future__ import annotations

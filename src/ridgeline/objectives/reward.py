@@ -24,6 +24,23 @@ def bradley_terry(chosen: Tensor, rejected: Tensor, margin: Tensor | float | Non
     return -logsigmoid(difference)
 
 
+def soft_bradley_terry(
+    chosen: Tensor, rejected: Tensor, probability: Tensor | float, margin: Tensor | float | None = None
+) -> Tensor:
+    """-( p log sigma(z) + (1 - p) log sigma(-z) ) with z = r_c - r_r - m: labels that are not sure.
+
+    chosen, rejected: `[pairs]` scores; probability: that chosen really is better, `[pairs]` or a number in
+    [0, 1]: 1 is `bradley_terry`, 0.5 a tie, 1 - epsilon label smoothing; margin as there.
+    Returns `[pairs]` nats of at least 0, least at z = log p / (1 - p). Raises ValueError for a probability
+    outside [0, 1]. Source: Christiano et al. 2017, section 2.2.3.
+    """
+    p = torch.as_tensor(probability, dtype=chosen.dtype, device=chosen.device)
+    if bool(((p < 0) | (p > 1)).any()):
+        raise ValueError("the probability that chosen is better must lie between 0 and 1 (0.5 is a tie)")
+    other = None if margin is None else -margin
+    return p * bradley_terry(chosen, rejected, margin) + (1 - p) * bradley_terry(rejected, chosen, other)
+
+
 def grouped_bradley_terry(scores: Tensor, ranks: Tensor | None = None) -> Tensor:
     """Mean over all pairs of one prompt of -log sigma(r_better - r_worse): each prompt weighs the same.
 

@@ -1,4 +1,4 @@
-"""KL in the reward: how a penalty per token and a score per completion become one reward."""
+"""Reward shaping: how a KL per token, a score per completion and its length become one reward."""
 
 from __future__ import annotations
 
@@ -28,3 +28,16 @@ def token_rewards(scores: Tensor, kl: Tensor, mask: Tensor, coefficient: float) 
     shaped = torch.where(valid, -coefficient * kl.detach(), 0.0)
     is_last = valid & (valid.long().flip(-1).cumsum(-1).flip(-1) == 1)
     return torch.where(is_last, shaped + scores.detach().unsqueeze(-1), shaped)
+
+
+def overlong_penalty(lengths: Tensor, limit: int, buffer: int) -> Tensor:
+    """0 up to limit - buffer tokens, then falling linearly to -1 at limit, and -1 beyond it.
+
+        0 if |y| <= L_max - L_c;    (L_max - L_c - |y|) / L_c in between;    -1 if |y| > L_max
+
+    lengths: any shape, tokens. limit: L_max, buffer: L_c, tokens. Raises ValueError unless 0 < buffer <=
+    limit. Source: DAPO, Yu et al. 2025, equation 13.
+    """
+    if not 0 < buffer <= limit:
+        raise ValueError(f"buffer = {buffer} must lie between 1 and the limit of {limit} tokens")
+    return ((limit - buffer - lengths) / buffer).clamp(-1.0, 0.0)

@@ -26,6 +26,9 @@ _TYPES: dict[str, type] = {
     "scores": dict,
     "chosen_stopped": bool,
     "rejected_stopped": bool,
+    "label": float,
+    "margin": float,
+    "gold": str,
 }
 _NEEDED = ("prompt", "chosen", "rejected", "annotator")
 
@@ -112,6 +115,8 @@ def _preference(line: str, where: str) -> Preference:
     for key, value in values.items():
         if key not in _TYPES:
             raise DataError(f"{where}: unknown field '{key}'; {nearest(key, _TYPES)}")
+        if value is None and key in ("margin", "gold"):
+            continue
         if not isinstance(value, _TYPES[key]):
             wanted = _TYPES[key].__name__
             raise DataError(f"{where}: '{key}' must be of type {wanted}, not {type(value).__name__}.")

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from ridgeline.schema.errors import RunError
 from ridgeline.schema.records import Sample
 
-_JSON_COLUMNS = ("row", "rewards")
-"""Their keys differ from sample to sample, so they are stored as JSON text."""
+_JSON_COLUMNS = ("row", "rewards", "step_rewards")
+"""Their shapes differ from sample to sample, so they are stored as JSON text."""
 
 
 def write_samples(path: Path, samples: Sequence[Sample]) -> None:
@@ -46,5 +46,6 @@ def read_samples(path: Path) -> list[Sample]:
     for row in pq.read_table(path).to_pylist():
         for name in _JSON_COLUMNS:
             row[name] = json.loads(row[name])
+        row["step_rewards"] = [(end, reward) for end, reward in row["step_rewards"]]
         samples.append(Sample(**row))
     return samples

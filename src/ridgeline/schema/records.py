@@ -25,6 +25,8 @@ class Sample:
     ``logprobs`` are nats per completion token under exactly the distribution the token was drawn from
     (tempered and truncated). ``generated`` says per completion token whether the policy wrote it (True) or
     an environment did. ``rewards`` holds the named components; None means "not applicable" or failed.
+    ``step_rewards`` holds, with process supervision, for every step the completion token that ends it (from
+    0) and its reward.
     """
 
     prompt_id: str
@@ -41,6 +43,7 @@ class Sample:
     weight_version: int = 0
     row: dict[str, Any] = field(default_factory=dict)
     rewards: dict[str, float | None] = field(default_factory=dict)
+    step_rewards: list[tuple[int, float | None]] = field(default_factory=list)
 
     @property
     def truncated(self) -> bool:
@@ -55,7 +58,9 @@ class Preference:
     """Two completions of one prompt and which one was preferred.
 
     ``first_shown`` is the completion the annotator saw first ("chosen" or "rejected"), so that position bias
-    can be measured; ``scores`` holds whatever the annotator saw or knew about each side.
+    can be measured; ``scores`` holds whatever the annotator saw or knew about each side. ``label`` is the
+    probability that chosen really is better (0.5 is a tie), ``margin`` by how much (in units of the rating),
+    ``gold`` a third, demonstrated answer.
     """
 
     prompt: list[Message]
@@ -67,6 +72,9 @@ class Preference:
     scores: dict[str, float] = field(default_factory=dict)
     chosen_stopped: bool = True
     rejected_stopped: bool = True
+    label: float = 1.0
+    margin: float | None = None
+    gold: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -129,12 +129,17 @@ class StageContext:
         name: str | None = None,
         moves: bool = False,
     ) -> None:
-        """Register the frozen ``reference`` of the role ``policy``, which learns on ``model``.
+        """Register the frozen ``reference`` of the role ``policy``, which is about to learn on ``model``.
 
         The model called ``name``, else the weights that ``model`` has now; with an adapter these are the
-        policy's own with the adapter off, and cost no memory. A reference that ``moves`` (``copy_weights``)
-        is a copy in any case, kept in every checkpoint.
+        policy's own with the adapter off, which cost no memory. A reference that ``moves`` (by
+        ``copy_weights``) is a copy, and kept in every checkpoint.
+
+        Raises:
+            UsageError: a reference that moves has to be of the policy's own making.
         """
+        if moves and name is not None and model.adapter is not None:
+            raise UsageError("a reference that is refreshed from an adapter cannot be another model.")
         if name is None and model.adapter is not None and not moves:
             from ridgeline.models.adapters import WithoutAdapter
 

@@ -19,7 +19,18 @@ from ridgeline.schema.errors import RunError, UsageError
 from ridgeline.schema.recipe import Recipe, sources_of
 from ridgeline.schema.run_folder import RunFolder, without_none, write_atomic
 from ridgeline.schema.stages import Stage
-from ridgeline.stages import collect, evaluate, reward_model, rl, sft
+from ridgeline.stages import (
+    collect,
+    distill,
+    evaluate,
+    merge,
+    preference,
+    reject,
+    reward_model,
+    rl,
+    sft,
+    unpaired,
+)
 from ridgeline.stages.context import StageContext
 from ridgeline.training.allocator import tune_allocator
 from ridgeline.training.interrupts import listening
@@ -30,9 +41,21 @@ STAGES: dict[str, Callable[[StageContext, Any], dict[str, Any]]] = {
     "sft": sft.run,
     "collect": collect.run,
     "reward_model": reward_model.run,
+    "preference": preference.run,
+    "unpaired": unpaired.run,
     "rl": rl.run,
+    "reject": reject.run,
+    "distill": distill.run,
+    "merge": merge.run,
     "evaluate": evaluate.run,
 }
+
+CHECKS: dict[str, Callable[[Any], object]] = {
+    "preference": preference.objective_of,
+    "unpaired": unpaired.objective_of,
+    "rl": rl.objective_of,
+}
+"""What a stage can refuse before anything heavy is loaded."""
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
@@ -71,8 +94,9 @@ def run_recipe(
 def check_stages(recipe: Recipe) -> None:
     """What can be refused before anything heavy is loaded."""
     for stage in recipe.stage:
-        if stage.type == "rl":
-            rl.objective_of(stage)
+        if stage.type in CHECKS:
+            CHECKS[stage.type](stage)
+    reject.check_users(recipe)
 
 
 def _run_stage(context: StageContext, stage: Stage, number: int) -> None:

@@ -10,18 +10,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from ridgeline.data.order import batch_indices
 from ridgeline.models.batch import Row, Unit, completion_row
 from ridgeline.objectives.axes import PolicyObjective
-from ridgeline.rewards.combine import RewardSet
 from ridgeline.rollout.request import PromptRequest
 from ridgeline.rollout.store import read_samples, write_samples
+from ridgeline.schema.errors import UsageError
 from ridgeline.schema.records import Sample
 from ridgeline.schema.run_folder import Metrics, StageFolder
 from ridgeline.schema.stages import RlStage
+from ridgeline.stages.drawing import Group, Prompts, carries_signal, gather, reward_columns
 from ridgeline.stages.judging import rewards_tensor
 from ridgeline.stages.measuring import measurements
-from ridgeline.training.advantages import assign_advantages
+from ridgeline.stages.rollout_metrics import resampling_metrics, rollout_metrics
+from ridgeline.stages.shaped_rewards import ShapedRewards
+from ridgeline.training.advantages import Extras, assign_advantages
 from ridgeline.training.local import LocalEngine
 from ridgeline.training.observer import Observer
 
@@ -42,8 +44,8 @@ class Collector:
     engine: LocalEngine
     config: RlStage
     objective: PolicyObjective
-    rewards: RewardSet
-    train: Sequence[PromptRequest]
+    rewards: ShapedRewards
+    prompts: Prompts
     heldout: Sequence[PromptRequest]
     seed: int
     folder: StageFolder
@@ -55,28 +57,51 @@ class Collector:
         The old policy's log-probs are computed by the learner only then: with one step per rollout the old
         policy is the current one, and its log-probs come out of the training pass itself.
         """
-        requests = self._requests(rollout)
-        samples = self._recorded(rollout) or self._sampled(requests, rollout)
-        rewards_PG = rewards_tensor(samples, len(requests))
-        greedy_P = self._greedy_rewards(requests, rollout)
-        if self.config.whiten_rewards:
-            deviation = _deviation(rewards_PG)
-            rewards_PG = rewards_PG / deviation
-            greedy_P = None if greedy_P is None else greedy_P / deviation
+        sampled = self._groups(rollout)
+        groups, metrics = sampled, rollout_metrics(sampled)
+        if self.config.max_resampling:
+            groups = [group for group in sampled if self._carries_signal(group)]
+            metrics |= resampling_metrics(sampled, groups, self._wanted)
+        if not groups:
+            return Collected([], [], metrics)
+        samples = [sample for group in groups for sample in group.samples]
+        rewards_PG, extras = self._rewards(groups, samples, rollout)
         rows = [completion_row(sample.prompt_ids, sample.completion_ids) for sample in samples]
-        group = self.config.samples_per_prompt
-        units = [rows[start : start + group] for start in range(0, len(rows), group)]
+        size = self.config.samples_per_prompt
+        units = [rows[start : start + size] for start in range(0, len(rows), size)]
         self._log_probs(rows, units, samples, reused)
         signal_P = assign_advantages(
-            rows, rewards_PG, self.objective, kl_coefficient=kl_coefficient, greedy_rewards_P=greedy_P
+            rows, rewards_PG, self.objective, kl_coefficient=kl_coefficient, extras=extras
         )
-        metrics = _rollout_metrics(samples, rewards_PG, signal_P)
+        if not self.config.max_resampling:
+            metrics["dead_groups"] = (float((~signal_P).sum()), float(len(signal_P)))
         return Collected(units, signal_P.tolist(), metrics)
 
-    def _requests(self, rollout: int) -> list[PromptRequest]:
-        per_step = min(self.config.prompts_per_step, len(self.train))
-        chosen = batch_indices(len(self.train), per_step, rollout, self.seed)
-        return [self.train[index] for index in chosen]
+    @property
+    def _wanted(self) -> int:
+        return min(self.config.prompts_per_step, len(self.prompts.requests))
+
+    def _carries_signal(self, group: Group) -> bool:
+        return carries_signal(group, self.objective, list(self.rewards.weights()))
+
+    def _groups(self, rollout: int) -> list[Group]:
+        """All groups of the rollout, sampled and scored, or as an interrupted run left them on disk."""
+        recorded = self._recorded(rollout)
+        everything: list[Sample] = []
+
+        def ask(requests: list[PromptRequest]) -> list[Sample]:
+            if recorded is None:
+                samples = self._sampled(requests, rollout)
+            else:
+                first = len(everything)
+                samples = recorded[first : first + sum(request.samples for request in requests)]
+            everything.extend(samples)
+            return samples
+
+        groups = gather(self.prompts, self._wanted, self.config.max_resampling, ask, self._carries_signal)
+        if recorded is None:
+            write_samples(self._file(rollout), everything)
+        return groups
 
     def _file(self, rollout: int) -> Path:
         return self.folder.samples / f"step-{rollout:06d}.parquet"
@@ -97,26 +122,45 @@ class Collector:
         self.observer.phase("sampling")
         samples = self.engine.sample("policy", requests, self.config.sampling, seed=self.seed, step=rollout)
         self.observer.phase("scoring")
-        self._score(samples)
-        write_samples(self._file(rollout), samples)
+        self.rewards.score(samples)
         return samples
 
-    def _score(self, samples: list[Sample]) -> None:
-        """Every reward by name, and the total that the policy is trained on."""
-        self.rewards.score(samples)
-        if self.config.truncation == "penalty":
-            for sample in samples:
-                if sample.truncated:
-                    sample.rewards["total"] = self.config.truncation_reward
+    def _rewards(
+        self, groups: Sequence[Group], samples: Sequence[Sample], rollout: int
+    ) -> tuple[torch.Tensor, Extras]:
+        """One reward per sample, ``[P, G]``, and what else the advantage needs."""
+        rewards_PG = rewards_tensor(samples, len(groups))
+        if self.objective.advantage == "max_rl" and not all(
+            sample.rewards["total"] in (None, 0, 1) for sample in samples
+        ):
+            raise UsageError(
+                f"stage '{self.config.name}': advantage max_rl needs rewards that are 0 or 1; "
+                "choose group_centred for graded rewards."
+            )
+        extras = Extras(greedy_P=self._greedy_rewards(groups, rollout))
+        if self.objective.components == "separate":
+            weights = self.rewards.weights()
+            extras.components_PGC = reward_columns(groups, list(weights))
+            extras.weights_C = torch.tensor(list(weights.values()))
+        if self.objective.advantage == "process_zscore":
+            extras.steps = [
+                [(end, reward) for end, reward in sample.step_rewards if reward is not None]
+                for sample in samples
+            ]
+        if self.config.whiten_rewards:
+            deviation = _deviation(rewards_PG)
+            rewards_PG = rewards_PG / deviation
+            extras.greedy_P = None if extras.greedy_P is None else extras.greedy_P / deviation
+        return rewards_PG, extras
 
-    def _greedy_rewards(self, requests: Sequence[PromptRequest], rollout: int) -> torch.Tensor | None:
+    def _greedy_rewards(self, groups: Sequence[Group], rollout: int) -> torch.Tensor | None:
         if self.objective.advantage != "greedy_baseline":
             return None
-        single = [replace(request, samples=1) for request in requests]
+        single = [replace(group.request, samples=1, first=0) for group in groups]
         sampling = self.config.sampling.model_copy(update={"temperature": 0.0})
         samples = self.engine.sample("policy", single, sampling, seed=self.seed, step=rollout)
-        self._score(samples)
-        return rewards_tensor(samples, len(requests))[:, 0]
+        self.rewards.score(samples)
+        return rewards_tensor(samples, len(groups))[:, 0]
 
     def _log_probs(
         self, rows: Sequence[Row], units: Sequence[Unit], samples: Sequence[Sample], reused: bool
@@ -126,9 +170,13 @@ class Collector:
         self.observer.phase("comparing with the reference")
         for row, score in zip(rows, self.engine.score("reference", units), strict=True):
             row.fields["ref_logp"] = score["logp"]
-        if reused:
+        selects = self.objective.entropy_share < 1
+        if reused or selects:
             for row, score in zip(rows, self.engine.score("policy", units), strict=True):
-                row.fields["old_logp"] = score["logp"]
+                if reused:
+                    row.fields["old_logp"] = score["logp"]
+                if selects:
+                    row.fields["entropy"] = score["entropy"]
         if self.objective.needs_critic:
             for row, score in zip(rows, self.engine.score("critic", units), strict=True):
                 row.fields["old_values"] = score["values"]
@@ -142,7 +190,7 @@ class Collector:
         if not self.heldout:
             return {}
         samples = self.engine.sample("policy", self.heldout, self.config.sampling, seed=self.seed ^ 1, step=0)
-        self.rewards.score(samples)
+        self.rewards.rewards.score(samples)
         write_samples(self.folder.samples / f"evaluation-{rollout:06d}.parquet", samples)
         return {
             "rollout": rollout,
@@ -151,29 +199,7 @@ class Collector:
         }
 
 
-def _rollout_metrics(samples: Sequence[Sample], rewards_PG: torch.Tensor, signal_P: torch.Tensor) -> Metrics:
-    count = float(len(samples))
-    known_PG = ~rewards_PG.isnan()
-    metrics: Metrics = {
-        "reward": (float(rewards_PG.nan_to_num().sum()), float(known_PG.sum())),
-        "reward_spread": (float(_spread(rewards_PG).sum()), float(len(rewards_PG))),
-        "dead_groups": (float((~signal_P).sum()), float(len(signal_P))),
-        "length": (float(sum(len(sample.completion_ids) for sample in samples)), count),
-        "stopped": (float(sum(not sample.truncated for sample in samples)), count),
-    }
-    for name in samples[0].rewards:
-        values = [value for sample in samples if (value := sample.rewards.get(name)) is not None]
-        metrics[f"reward/{name}"] = (float(sum(values)), float(len(values)))
-    return metrics
-
-
 def _deviation(rewards_PG: torch.Tensor) -> torch.Tensor:
     """What the known rewards of a rollout are divided by to have unit variance."""
     known = rewards_PG[~rewards_PG.isnan()]
     return known.std().clamp_min(1e-6) if len(known) > 1 else torch.ones(())
-
-
-def _spread(rewards_PG: torch.Tensor) -> torch.Tensor:
-    """Deviation of the rewards within each group ``[P]``; nan counts as the group's mean."""
-    filled = torch.where(rewards_PG.isnan(), rewards_PG.nanmean(-1, keepdim=True).nan_to_num(), rewards_PG)
-    return filled.std(-1, correction=0)

@@ -12,6 +12,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,6 @@ from ridgeline.training.local import LocalEngine
 
 LIMIT = 4 * 2**30
 """Bytes that the cache may hold; the entries that were used longest ago go first."""
-FORMAT = "1"
 
 
 def reference_logprobs(
@@ -35,15 +35,16 @@ def reference_logprobs(
 ) -> list[npt.NDArray[np.float32]]:
     """Log-probs per scored token ``[N]`` (nats) of every row of ``units`` under the frozen ``role``.
 
-    Read from the cache where they are there, computed in one pass and kept otherwise. What a row gets does not
-    depend on how rows were split into training and held-out ones: the entry covers all of them.
+    Read from the cache where they are there, computed in one pass and kept otherwise. What a row gets does
+    not depend on how rows were split into training and held-out ones: the entry covers all of them.
     """
-    folder = folder or cache_folder() / "logprobs"
+    folder = folder or default_folder()
     rows = {_digest(row): row for unit in units for row in unit}
     order = sorted(rows)
     own = engine.roles[role]
     forward = getattr(own.forward, "run", own.forward)  # of a model without its adapter: the model's own
-    made_by = [FORMAT, torch.__version__, engine.device, weights_digest(own.module), forward, own.packed]
+    software = [version("ridgeline"), torch.__version__, engine.device]
+    made_by = [*software, weights_digest(own.module), forward, own.packed]
     key = _key([*made_by, *order])
     path = folder / f"{key}.safetensors"
     flat = _read(path, sum(len(rows[name].targets) for name in order))
@@ -55,6 +56,11 @@ def reference_logprobs(
     ends = np.cumsum([len(rows[name].targets) for name in order])
     found = dict(zip(order, np.split(flat, ends[:-1]), strict=True))
     return [found[_digest(row)] for unit in units for row in unit]
+
+
+def default_folder() -> Path:
+    """Beside the converted embedded model."""
+    return cache_folder() / "logprobs"
 
 
 @torch.no_grad()

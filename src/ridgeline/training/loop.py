@@ -29,12 +29,13 @@ from ridgeline.training.optimiser import learning_rate
 
 @dataclass(slots=True)
 class Update:
-    """One optimizer step of one role."""
+    """One optimizer step of one role. ``extra`` adds the gradients of other objectives on other units."""
 
     role: str
     units: Sequence[Unit]
     objective: Objective
     optimiser: Optimiser
+    extra: Sequence[tuple[Sequence[Unit], Objective]] = ()
 
 
 @dataclass(slots=True)
@@ -128,7 +129,9 @@ def _restore(engine: Engine, job: Job, context: Context) -> int:
 
 def _apply(engine: Engine, update: Update, step: int, total: int, context: Context) -> Metrics:
     context.observer.phase(f"learning ({update.role})")
-    metrics = engine.forward_backward(update.role, update.units, update.objective)
+    metrics: Metrics = {}
+    for units, objective in [(update.units, update.objective), *update.extra]:
+        metrics |= engine.forward_backward(update.role, units, objective)
     rate = learning_rate(update.optimiser, step, total)
     losses = [value for name, (value, _) in metrics.items() if name.startswith("loss/")]
     if not all(math.isfinite(loss) for loss in losses):
@@ -145,7 +148,8 @@ def _apply(engine: Engine, update: Update, step: int, total: int, context: Conte
 def _stop_on_nonfinite(update: Update, step: int, context: Context) -> None:
     """The weights are as they were before the step; the batch that broke it is kept."""
     path = context.folder.path / f"nonfinite-step-{step:06d}.pt"
-    torch.save({"step": step, "role": update.role, "units": pack_units(update.units)}, path)
+    units = [*update.units, *(unit for more, _ in update.extra for unit in more)]
+    torch.save({"step": step, "role": update.role, "units": pack_units(units)}, path)
     context.run.event("nonfinite", stage=context.folder.name, step=step, batch=str(path))
     raise RunError(
         f"stage '{context.folder.name}' stopped at step {step}: the loss or its gradient is not finite. "

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from ridgeline.models.load import LanguageModel
+from ridgeline.objectives.axes import PolicyObjective
 from ridgeline.schema.config import validate
 from ridgeline.schema.recipe import Recipe, load_recipe, resolve_recipe
 from ridgeline.schema.records import Sample
@@ -18,6 +19,7 @@ from ridgeline.workbench import sampling as sampling_
 from ridgeline.workbench.evaluating import evaluate_models, evaluation_recipe
 from ridgeline.workbench.launch import check_new, default_folder, existing_run, launch, recipe_to_resume
 from ridgeline.workbench.progress import observing
+from ridgeline.workbench.replay import replay as replay_rollouts
 from ridgeline.workbench.rewards import reward_name
 from ridgeline.workbench.single import single_stage
 
@@ -146,6 +148,39 @@ def evaluate(
     )
     with observing(Console(), plan.recipe, quiet=quiet) as observer:
         return evaluate_models(plan, Path(out), observer=observer).as_dict()
+
+
+def replay(
+    rollouts: str | Path,
+    objectives: Sequence[str] | Mapping[str, PolicyObjective] | None = None,
+    *,
+    model: LanguageModel | str | None = None,
+    reference: str | None = None,
+    old_model: str | None = None,
+    stale: int | None = None,
+    step: int | None = None,
+    tokens: int = 40,
+    device: str | None = None,
+    dtype: str | None = None,
+) -> Summary:
+    """A recorded rollout through many objectives, side by side: gradients, clipping, which tokens are pushed.
+
+    ``rollouts`` is a samples file, a stage folder or ``run:stage``. ``objectives`` are presets, or objectives
+    under names of your own; by default every preset that the file can serve. Nothing is sampled or written;
+    ``tokens`` limits the pushes listed for one completion. More in ``ridgeline.workbench.replay``.
+    """
+    found = replay_rollouts(
+        rollouts,
+        objectives,
+        model=model,
+        reference=reference,
+        old_model=old_model,
+        stale=stale,
+        step=step,
+        device=device,
+        dtype=dtype,
+    )
+    return found.as_dict(tokens)
 
 
 def _train(

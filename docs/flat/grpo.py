@@ -1,0 +1,185 @@
+"""GRPO in one file, from tokens to the optimizer step: a language model learns to add.
+
+    python docs/flat/grpo.py [--model FOLDER] [--steps 10]
+
+Every step samples a group of answers to each of a few sums, gives 1 to the right ones and 0 to the others,
+and makes the answers that did better than their group likelier. Three sets of log-probs meet in the loss;
+keep them apart and the rest is arithmetic:
+
+    current    of the weights being trained; the only one with a gradient
+    old        of the weights that sampled this batch; the ratio current / old says how far we have moved
+    reference  of the weights we started from; the KL to it is the leash
+
+Shapes: P prompts, G samples of each, B = P * G rows, T tokens of the longest row, V tokens in the vocabulary.
+Source: Shao et al. 2024 (DeepSeekMath), equation 3. The tests hold this file equal to the library.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import random
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+EMBEDDED = Path("~/.cache/ridgeline/smollm2-135m-instruct-0.1.2").expanduser()
+PROMPT = "<|im_start|>user\nWhat is {}+{}? Answer with a number only.<|im_end|>\n<|im_start|>assistant\n"
+STOP = "<|im_end|>"
+
+PROMPTS, SAMPLES, NEW_TOKENS = 3, 8, 8
+UPDATES = 2  # optimizer steps on one rollout: in the first every ratio is 1, then clipping begins to matter
+RATE = 3e-5
+CLIP = 0.2
+KL = 0.04
+
+
+@dataclass
+class Batch:
+    """One rollout, prompt-major: row p * G + g is sample g of prompt p. Everything in it is a constant."""
+
+    ids_BT: torch.Tensor  # prompt, then completion, then padding
+    mask_BT: torch.Tensor  # 1 on the tokens that the policy wrote
+    advantages_B: torch.Tensor
+    old_logp_BT: torch.Tensor
+    ref_logp_BT: torch.Tensor
+
+
+def token_logp(model: torch.nn.Module, ids_BT: torch.Tensor) -> torch.Tensor:
+    """Log-prob of every token given those before it, so that ``[:, t]`` belongs to token t; 0 for token 0."""
+    # No attention mask: padding is on the right, and causal attention never looks there.
+    logits_BTV = model(input_ids=ids_BT).logits
+    # Logits at t - 1 are about token t. In float32, because bfloat16 cannot tell -130.0 from -130.4.
+    logp_BTV = logits_BTV[:, :-1].float().log_softmax(-1)
+    return F.pad(logp_BTV.gather(-1, ids_BT[:, 1:, None]).squeeze(-1), (1, 0))
+
+
+def group_advantages(rewards_PG: torch.Tensor) -> torch.Tensor:
+    """How much better than its group each sample did, in standard deviations of the group."""
+    centred_PG = rewards_PG - rewards_PG.mean(1, keepdim=True)
+    # All right or all wrong: the deviation is 0, so is the numerator, and the prompt teaches nothing.
+    return centred_PG / (rewards_PG.std(1, keepdim=True) + 1e-4)
+
+
+def loss(policy: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    """The clipped surrogate plus the KL, averaged within each answer and then over answers."""
+    logp_BT = token_logp(policy, batch.ids_BT)
+    ratio_BT = (logp_BT - batch.old_logp_BT).exp()
+    advantages_B1 = batch.advantages_B[:, None]
+    # The larger of two losses is the more pessimistic: once the ratio has left the interval in the direction
+    # that the advantage wants, the clipped branch wins, and it has no gradient.
+    free_BT = -advantages_B1 * ratio_BT
+    held_BT = -advantages_B1 * ratio_BT.clamp(1 - CLIP, 1 + CLIP)
+    # k3, placed in the loss: never negative, 0 only where policy and reference agree on the token.
+    gap_BT = batch.ref_logp_BT - logp_BT
+    kl_BT = torch.expm1(gap_BT) - gap_BT
+    per_token_BT = torch.maximum(free_BT, held_BT) + KL * kl_BT
+    # Each answer counts once, however long; so a token of a short answer weighs more than one of a long one.
+    per_answer_B = (per_token_BT * batch.mask_BT).sum(1) / batch.mask_BT.sum(1)
+    return per_answer_B.mean()
+
+
+@torch.no_grad()
+def sample_group(policy: torch.nn.Module, prompt: list[int], stop: int) -> list[list[int]]:
+    """G completions of one prompt at temperature 1, each up to and including its stop token."""
+    # All rows share their prompt, so there is nothing to pad; and what the policy is asked to learn must be
+    # drawn from the policy itself, so no top-k, no top-p, no temperature that the loss would not know of.
+    completions: list[list[int]] = [[] for _ in range(SAMPLES)]
+    running = torch.ones(SAMPLES, dtype=torch.bool)
+    ids, cache = torch.tensor([prompt] * SAMPLES), None
+    for _ in range(NEW_TOKENS):
+        output = policy(input_ids=ids, past_key_values=cache, use_cache=True)
+        cache = output.past_key_values
+        ids = torch.multinomial(output.logits[:, -1].float().softmax(-1), 1)
+        for row in running.nonzero().flatten().tolist():
+            completions[row].append(int(ids[row]))
+        running &= ids[:, 0] != stop
+        if not running.any():
+            break
+    return completions
+
+
+def reward(text: str, answer: int) -> float:
+    """1 where the model stopped by itself and the last number it wrote is the answer."""
+    # Cut off at the limit counts as wrong, whatever it says: otherwise nothing teaches the model to stop.
+    return float(text.endswith(STOP) and re.findall(r"\d+", text)[-1:] == [str(answer)])
+
+
+def rollout(
+    policy: torch.nn.Module,
+    reference: torch.nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    draw: random.Random,
+) -> tuple[Batch, torch.Tensor]:
+    """Sample, score, and freeze all that the loss will need. Returns the batch and the rewards ``[P, G]``."""
+    stop = tokenizer.convert_tokens_to_ids(STOP)
+    rows: list[list[int]] = []
+    starts: list[int] = []
+    rewards = []
+    for _ in range(PROMPTS):
+        a, b = draw.randint(1, 9), draw.randint(1, 9)
+        prompt = tokenizer(PROMPT.format(a, b), add_special_tokens=False)["input_ids"]
+        for completion in sample_group(policy, prompt, stop):
+            rows.append(prompt + completion)
+            starts.append(len(prompt))
+            rewards.append(reward(tokenizer.decode(completion), a + b))
+    ids_BT, mask_BT = pad(rows, starts)
+    rewards_PG = torch.tensor(rewards).view(PROMPTS, SAMPLES)
+    with torch.no_grad():
+        # The sampler above computes the same distribution, so its log-probs would do as the old ones. A
+        # separate inference engine does not: its log-probs are a fourth set, and the gap needs a correction.
+        old_logp_BT, ref_logp_BT = token_logp(policy, ids_BT), token_logp(reference, ids_BT)
+    advantages_B = group_advantages(rewards_PG).flatten()
+    return Batch(ids_BT, mask_BT, advantages_B, old_logp_BT, ref_logp_BT), rewards_PG
+
+
+def pad(rows: list[list[int]], starts: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and mask ``[B, T]``, padded on the right."""
+    # The mask comes from positions, never from comparing ids with the padding id: often padding is the stop
+    # token, and a mask by value would then take the stop token out of the loss. The model would never stop.
+    width = max(map(len, rows))
+    ids_BT = torch.zeros(len(rows), width, dtype=torch.long)
+    mask_BT = torch.zeros(len(rows), width)
+    for number, (row, start) in enumerate(zip(rows, starts, strict=True)):
+        ids_BT[number, : len(row)] = torch.tensor(row)
+        mask_BT[number, start : len(row)] = 1
+    return ids_BT, mask_BT
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train and print, step by step, how many answers were right."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default=EMBEDDED, help="a folder in Hugging Face format")
+    parser.add_argument("--steps", type=int, default=10)
+    options = parser.parse_args(arguments)
+    torch.manual_seed(0)
+    draw = random.Random(0)
+    tokenizer = AutoTokenizer.from_pretrained(options.model)
+    # Evaluation mode while training, too: with dropout the policy that learns is not the one that sampled.
+    policy = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32).eval()
+    reference = copy.deepcopy(policy).requires_grad_(False)
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=RATE, weight_decay=0.0)
+    for step in range(options.steps):
+        batch, rewards_PG = rollout(policy, reference, tokenizer, draw)
+        for _ in range(UPDATES):
+            value = loss(policy, batch)
+            value.backward()
+            torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+        # The loss itself says little: in the first update it is 0 up to the KL, since advantages sum to 0.
+        kl_B = ((batch.old_logp_BT - batch.ref_logp_BT) * batch.mask_BT).sum(1)
+        dead = (rewards_PG.std(1) == 0).sum()
+        print(
+            f"step {step:2d}  right {rewards_PG.mean():.2f}  groups without signal {dead} of {PROMPTS}"
+            f"  KL to the reference {kl_B.mean():5.2f} nats per answer",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

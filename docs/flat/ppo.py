@@ -1,0 +1,198 @@
+"""PPO in one file, from tokens to the optimizer step: the same sums as grpo.py, with a critic.
+
+    python docs/flat/ppo.py [--model FOLDER] [--steps 10]
+
+GRPO compares an answer with others to the same prompt. PPO compares every token with what a second model, the
+critic, expected before it was written. The order of things, each frozen before the next begins:
+
+    1  sample completions and score them                      rewards_B, one number per answer
+    2  KL to the reference, token by token, into the reward   rewards_BT, the score on the last token
+    3  GAE with the critic's values of the rollout            advantages_BT and returns_BT
+    4  whiten the advantages over the tokens of the batch
+    5  several optimizer steps: clipped policy loss, clipped value loss
+
+Shapes: B rows, T tokens of the longest row, H hidden units, V tokens in the vocabulary.
+Source: Schulman et al. 2017, equation 7; details of language-model PPO after Ziegler et al. 2019 and Huang et
+al. 2024. The tests hold this file equal to the library.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import random
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+EMBEDDED = Path("~/.cache/ridgeline/smollm2-135m-instruct-0.1.2").expanduser()
+PROMPT = "<|im_start|>user\nWhat is {}+{}? Answer with a number only.<|im_end|>\n<|im_start|>assistant\n"
+STOP = "<|im_end|>"
+
+ROWS, NEW_TOKENS, UPDATES = 24, 8, 2
+RATE, CRITIC_RATE = 2e-5, 5e-5
+CLIP, VALUE_CLIP, VALUE_COEFFICIENT = 0.2, 0.2, 0.5
+KL, GAMMA, LAMBDA = 0.05, 1.0, 0.95
+
+
+@dataclass
+class Batch:
+    """One rollout. Everything in it is a constant."""
+
+    ids_BT: Tensor  # prompt, then completion, then padding
+    mask_BT: Tensor  # 1 on the tokens that the policy wrote
+    old_logp_BT: Tensor
+    old_values_BT: Tensor
+    advantages_BT: Tensor
+    returns_BT: Tensor
+
+
+class Critic(nn.Module):
+    """What reward is still to come? Asked before every token."""
+
+    def __init__(self, backbone: nn.Module, hidden: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Linear(hidden, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, ids_BT: Tensor) -> Tensor:
+        """Values ``[B, T]``: ``[:, t]`` is that of the state before token t is chosen."""
+        hidden_BTH = self.backbone(input_ids=ids_BT).last_hidden_state
+        return F.pad(self.head(hidden_BTH[:, :-1]).squeeze(-1), (1, 0))
+
+
+def token_logp(model: nn.Module, ids_BT: Tensor) -> Tensor:
+    """Log-prob of every token given those before it, so that ``[:, t]`` belongs to token t; 0 for token 0."""
+    # No attention mask: padding is on the right, and causal attention never looks there.
+    logp_BTV = model(input_ids=ids_BT).logits[:, :-1].float().log_softmax(-1)
+    return F.pad(logp_BTV.gather(-1, ids_BT[:, 1:, None]).squeeze(-1), (1, 0))
+
+
+def shaped_rewards(rewards_B: Tensor, old_logp_BT: Tensor, ref_logp_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """-KL * (log pi - log pi_ref) on every token, plus the score on the last one that was written."""
+    # k1 may be negative on a token, and here it must be allowed to: in the reward it is the unbiased choice.
+    # In the loss, where GRPO has its k3, the gradient of k1 would be zero on average.
+    rewards_BT = -KL * (old_logp_BT - ref_logp_BT) * mask_BT
+    last_B = (mask_BT.cumsum(1) * mask_BT).argmax(1)
+    rewards_BT[torch.arange(len(last_B)), last_B] += rewards_B
+    return rewards_BT
+
+
+def gae(rewards_BT: Tensor, values_BT: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """Advantages and the critic's targets, backwards: A_t = delta_t + gamma lambda A_{t+1}."""
+    advantages_BT = torch.zeros_like(values_BT)
+    next_value_B = next_advantage_B = torch.zeros(len(values_BT), dtype=values_BT.dtype)
+    for t in reversed(range(values_BT.shape[1])):
+        # After the last token the world ends: the value there is 0, and padding never gets to change that.
+        delta_B = rewards_BT[:, t] + GAMMA * next_value_B - values_BT[:, t]
+        next_advantage_B = (delta_B + GAMMA * LAMBDA * next_advantage_B) * mask_BT[:, t]
+        next_value_B = values_BT[:, t] * mask_BT[:, t]
+        advantages_BT[:, t] = next_advantage_B
+    return advantages_BT, advantages_BT + values_BT
+
+
+def whiten(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """Mean 0 and deviation 1 over the tokens that count; padding would drag both towards 0."""
+    kept = values_BT[mask_BT.bool()]
+    return (values_BT - kept.mean()) / (kept.std() + 1e-4) * mask_BT
+
+
+def policy_loss(policy: nn.Module, batch: Batch) -> Tensor:
+    """The clipped surrogate, averaged over all tokens of the batch: a long answer counts for more."""
+    ratio_BT = (token_logp(policy, batch.ids_BT) - batch.old_logp_BT).exp()
+    # The larger of two losses: once the ratio has left the interval the way the advantage wants, no gradient.
+    free_BT = -batch.advantages_BT * ratio_BT
+    held_BT = -batch.advantages_BT * ratio_BT.clamp(1 - CLIP, 1 + CLIP)
+    return (torch.maximum(free_BT, held_BT) * batch.mask_BT).sum() / batch.mask_BT.sum()
+
+
+def value_loss(critic: Critic, batch: Batch) -> Tensor:
+    """Half the squared error to the returns, clipped around the values of the rollout in the same spirit."""
+    values_BT = critic(batch.ids_BT)
+    near_BT = values_BT.clamp(batch.old_values_BT - VALUE_CLIP, batch.old_values_BT + VALUE_CLIP)
+    free_BT, held_BT = (values_BT - batch.returns_BT).square(), (near_BT - batch.returns_BT).square()
+    return (torch.maximum(free_BT, held_BT) * batch.mask_BT).sum() / batch.mask_BT.sum() / 2
+
+
+@torch.no_grad()
+def rollout(
+    policy: nn.Module,
+    reference: nn.Module,
+    critic: Critic,
+    tokenizer: PreTrainedTokenizerBase,
+    draw: random.Random,
+) -> tuple[Batch, Tensor, Tensor]:
+    """Steps 1 to 4. Returns the batch, the scores ``[B]`` and the KL to the reference per answer ``[B]``."""
+    stop = tokenizer.convert_tokens_to_ids(STOP)
+    rows, starts, rewards = [], [], []
+    for _ in range(ROWS):
+        a, b = draw.randint(1, 9), draw.randint(1, 9)
+        prompt = tokenizer(PROMPT.format(a, b), add_special_tokens=False)["input_ids"]
+        completion: list[int] = []
+        ids, cache = torch.tensor([prompt]), None
+        while len(completion) < NEW_TOKENS and completion[-1:] != [stop]:
+            output = policy(input_ids=ids, past_key_values=cache, use_cache=True)
+            ids, cache = output.logits[:, -1].float().softmax(-1).multinomial(1), output.past_key_values
+            completion.append(int(ids))
+        text = tokenizer.decode(completion)
+        rewards.append(float(text.endswith(STOP) and re.findall(r"\d+", text)[-1:] == [str(a + b)]))
+        rows.append(prompt + completion)
+        starts.append(len(prompt))
+    ids_BT = torch.zeros(ROWS, max(map(len, rows)), dtype=torch.long)
+    mask_BT = torch.zeros(ids_BT.shape)
+    for number, (row, start) in enumerate(zip(rows, starts, strict=True)):
+        ids_BT[number, : len(row)] = torch.tensor(row)
+        mask_BT[number, start : len(row)] = 1  # by position: padding may be the stop token
+    rewards_B = torch.tensor(rewards)
+    old_logp_BT, ref_logp_BT = token_logp(policy, ids_BT), token_logp(reference, ids_BT)
+    old_values_BT = critic(ids_BT)
+    rewards_BT = shaped_rewards(rewards_B, old_logp_BT, ref_logp_BT, mask_BT)
+    advantages_BT, returns_BT = gae(rewards_BT, old_values_BT, mask_BT)
+    # Returns stay in reward units, for the critic has to predict them; only the advantages are whitened.
+    batch = Batch(ids_BT, mask_BT, old_logp_BT, old_values_BT, whiten(advantages_BT, mask_BT), returns_BT)
+    return batch, rewards_B, ((old_logp_BT - ref_logp_BT) * mask_BT).sum(1)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train and print, step by step, how many answers were right and how well the critic knew."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default=EMBEDDED, help="a folder in Hugging Face format")
+    parser.add_argument("--steps", type=int, default=10)
+    options = parser.parse_args(arguments)
+    torch.manual_seed(0)
+    draw = random.Random(0)
+    tokenizer = AutoTokenizer.from_pretrained(options.model)
+    # Evaluation mode while training, too: with dropout the policy that learns is not the one that sampled.
+    policy = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32).eval()
+    reference = copy.deepcopy(policy).requires_grad_(False)
+    # Best started from a reward model (reward_model.py makes the very same module); here from the policy.
+    backbone = AutoModel.from_pretrained(options.model, dtype=torch.float32).eval()
+    critic = Critic(backbone, backbone.config.hidden_size)
+    models = ((policy, RATE), (critic, CRITIC_RATE))
+    optimizers = [torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0) for model, rate in models]
+    for step in range(options.steps):
+        batch, rewards_B, kl_B = rollout(policy, reference, critic, tokenizer, draw)
+        for _ in range(UPDATES):
+            # Two networks without a common weight, so each has its own gradient and its own clip.
+            losses = (policy_loss(policy, batch), VALUE_COEFFICIENT * value_loss(critic, batch))
+            for (model, _rate), optimizer, value in zip(models, optimizers, losses, strict=True):
+                value.backward()
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                optimizer.zero_grad()
+        print(
+            f"step {step:2d}  right {rewards_B.mean():.2f}  KL to the reference {kl_B.mean():5.2f} nats"
+            f" per answer  critic's squared error {2 * losses[1].item() / VALUE_COEFFICIENT:.3f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
