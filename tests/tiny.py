@@ -155,3 +155,18 @@ def write_preferences(path: Path, rows: int = 16) -> Path:
             for number in range(rows)
         ),
     )
+
+
+def write_labelled(path: Path, rows: int = 16) -> Path:
+    """Single completions, kind ones liked and curt ones not."""
+    return write_jsonl(
+        path,
+        (
+            {
+                "prompt": prompt_text(number),
+                "completion": "That is bad." if number % 2 else f"I like {TOPICS[number % len(TOPICS)]}.",
+                "label": number % 2 == 0,
+            }
+            for number in range(rows)
+        ),
+    )

@@ -40,6 +40,8 @@ ROWS = [
 """Prompt, better and worse completion; no two of one length, as padding is where mistakes hide."""
 LABELS = [True, False, True, True, False, False]
 PROMPTS, SAMPLES = 3, 4
+MOVED = 0.4
+"""How far the reference is from a random policy, in deviations of each tensor; from a real one a fifth."""
 STALENESS = 0.15
 """Standard deviation in nats by which the old log-probs miss the policy's: enough for clipping to bite."""
 
@@ -56,7 +58,7 @@ def build(folder: Path, model: str | None) -> dict[str, Any]:
         policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(model)
     policy.eval()
-    reference = _elsewhere(policy)
+    reference = _elsewhere(policy, MOVED if model is None else MOVED / 5)
     for name, module in (("policy", policy), ("reference", reference)):
         module.save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
@@ -97,13 +99,13 @@ def _tiny() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return LlamaForCausalLM(config), tokenizer
 
 
-def _elsewhere(policy: PreTrainedModel) -> PreTrainedModel:
-    """A reference that is not the policy: every weight moved by 3 % of its tensor's spread."""
+def _elsewhere(policy: PreTrainedModel, moved: float) -> PreTrainedModel:
+    """A reference that is not the policy: every weight moved at random."""
     reference = copy.deepcopy(policy)
     with torch.no_grad():
         for parameter in reference.parameters():
             spread = parameter.std() if parameter.ndim > 1 else torch.ones(())
-            parameter.add_(0.03 * spread * torch.randn_like(parameter))
+            parameter.add_(moved * spread * torch.randn_like(parameter))
     return reference
 
 

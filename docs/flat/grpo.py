@@ -31,9 +31,9 @@ EMBEDDED = Path("~/.cache/ridgeline/smollm2-135m-instruct-0.1.2").expanduser()
 PROMPT = "<|im_start|>user\nWhat is {}+{}? Answer with a number only.<|im_end|>\n<|im_start|>assistant\n"
 STOP = "<|im_end|>"
 
-PROMPTS, SAMPLES, NEW_TOKENS = 3, 8, 8
+PROMPTS, SAMPLES, NEW_TOKENS = 4, 8, 8
 UPDATES = 2  # optimizer steps on one rollout: in the first every ratio is 1, then clipping begins to matter
-RATE = 3e-5
+RATE = 5e-5
 CLIP = 0.2
 KL = 0.04
 
@@ -49,13 +49,18 @@ class Batch:
     ref_logp_BT: torch.Tensor
 
 
-def token_logp(model: torch.nn.Module, ids_BT: torch.Tensor) -> torch.Tensor:
-    """Log-prob of every token given those before it, so that ``[:, t]`` belongs to token t; 0 for token 0."""
+def token_logp(model: torch.nn.Module, ids_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+    """Log-prob of every scored token given those before it: ``[:, t]`` belongs to token t; 0 elsewhere."""
     # No attention mask: padding is on the right, and causal attention never looks there.
-    logits_BTV = model(input_ids=ids_BT).logits
-    # Logits at t - 1 are about token t. In float32, because bfloat16 cannot tell -130.0 from -130.4.
-    logp_BTV = logits_BTV[:, :-1].float().log_softmax(-1)
-    return F.pad(logp_BTV.gather(-1, ids_BT[:, 1:, None]).squeeze(-1), (1, 0))
+    hidden_BTH = model.base_model(input_ids=ids_BT).last_hidden_state
+    # The hidden state at t - 1 is about token t. Logits are made for scored tokens only: a row of them is as
+    # wide as the vocabulary, and most tokens here are prompt.
+    scored_BT = mask_BT[:, 1:].bool()
+    logits_NV = model.lm_head(hidden_BTH[:, :-1][scored_BT])
+    # In float32, because bfloat16 cannot tell -130.0 from -130.4.
+    logp_NV = logits_NV.float().log_softmax(-1)
+    logp_N = logp_NV.gather(-1, ids_BT[:, 1:][scored_BT][:, None]).squeeze(-1)
+    return F.pad(logp_N.new_zeros(scored_BT.shape).masked_scatter(scored_BT, logp_N), (1, 0))
 
 
 def group_advantages(rewards_PG: torch.Tensor) -> torch.Tensor:
@@ -67,7 +72,7 @@ def group_advantages(rewards_PG: torch.Tensor) -> torch.Tensor:
 
 def loss(policy: torch.nn.Module, batch: Batch) -> torch.Tensor:
     """The clipped surrogate plus the KL, averaged within each answer and then over answers."""
-    logp_BT = token_logp(policy, batch.ids_BT)
+    logp_BT = token_logp(policy, batch.ids_BT, batch.mask_BT)
     ratio_BT = (logp_BT - batch.old_logp_BT).exp()
     advantages_B1 = batch.advantages_B[:, None]
     # The larger of two losses is the more pessimistic: once the ratio has left the interval in the direction
@@ -132,7 +137,8 @@ def rollout(
     with torch.no_grad():
         # The sampler above computes the same distribution, so its log-probs would do as the old ones. A
         # separate inference engine does not: its log-probs are a fourth set, and the gap needs a correction.
-        old_logp_BT, ref_logp_BT = token_logp(policy, ids_BT), token_logp(reference, ids_BT)
+        old_logp_BT = token_logp(policy, ids_BT, mask_BT)
+        ref_logp_BT = token_logp(reference, ids_BT, mask_BT)
     advantages_B = group_advantages(rewards_PG).flatten()
     return Batch(ids_BT, mask_BT, advantages_B, old_logp_BT, ref_logp_BT), rewards_PG
 

@@ -68,11 +68,18 @@ class Critic(nn.Module):
         return F.pad(self.head(hidden_BTH[:, :-1]).squeeze(-1), (1, 0))
 
 
-def token_logp(model: nn.Module, ids_BT: Tensor) -> Tensor:
-    """Log-prob of every token given those before it, so that ``[:, t]`` belongs to token t; 0 for token 0."""
+def token_logp(model: nn.Module, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """Log-prob of every scored token given those before it: ``[:, t]`` belongs to token t; 0 elsewhere."""
     # No attention mask: padding is on the right, and causal attention never looks there.
-    logp_BTV = model(input_ids=ids_BT).logits[:, :-1].float().log_softmax(-1)
-    return F.pad(logp_BTV.gather(-1, ids_BT[:, 1:, None]).squeeze(-1), (1, 0))
+    hidden_BTH = model.base_model(input_ids=ids_BT).last_hidden_state
+    # The hidden state at t - 1 is about token t. Logits are made for scored tokens only: a row of them is as
+    # wide as the vocabulary, and most tokens here are prompt.
+    scored_BT = mask_BT[:, 1:].bool()
+    logits_NV = model.lm_head(hidden_BTH[:, :-1][scored_BT])
+    # In float32, because bfloat16 cannot tell -130.0 from -130.4.
+    logp_NV = logits_NV.float().log_softmax(-1)
+    logp_N = logp_NV.gather(-1, ids_BT[:, 1:][scored_BT][:, None]).squeeze(-1)
+    return F.pad(logp_N.new_zeros(scored_BT.shape).masked_scatter(scored_BT, logp_N), (1, 0))
 
 
 def shaped_rewards(rewards_B: Tensor, old_logp_BT: Tensor, ref_logp_BT: Tensor, mask_BT: Tensor) -> Tensor:
@@ -106,7 +113,7 @@ def whiten(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
 
 def policy_loss(policy: nn.Module, batch: Batch) -> Tensor:
     """The clipped surrogate, averaged over all tokens of the batch: a long answer counts for more."""
-    ratio_BT = (token_logp(policy, batch.ids_BT) - batch.old_logp_BT).exp()
+    ratio_BT = (token_logp(policy, batch.ids_BT, batch.mask_BT) - batch.old_logp_BT).exp()
     # The larger of two losses: once the ratio has left the interval the way the advantage wants, no gradient.
     free_BT = -batch.advantages_BT * ratio_BT
     held_BT = -batch.advantages_BT * ratio_BT.clamp(1 - CLIP, 1 + CLIP)
@@ -151,7 +158,7 @@ def rollout(
         ids_BT[number, : len(row)] = torch.tensor(row)
         mask_BT[number, start : len(row)] = 1  # by position: padding may be the stop token
     rewards_B = torch.tensor(rewards)
-    old_logp_BT, ref_logp_BT = token_logp(policy, ids_BT), token_logp(reference, ids_BT)
+    old_logp_BT, ref_logp_BT = (token_logp(model, ids_BT, mask_BT) for model in (policy, reference))
     old_values_BT = critic(ids_BT)
     rewards_BT = shaped_rewards(rewards_B, old_logp_BT, ref_logp_BT, mask_BT)
     advantages_BT, returns_BT = gae(rewards_BT, old_values_BT, mask_BT)

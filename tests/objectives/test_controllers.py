@@ -10,6 +10,7 @@ from ridgeline.objectives.controllers import AdaptiveEntropy
 def test_the_bonus_grows_below_the_target_and_rests_above() -> None:
     bonus = AdaptiveEntropy(target=1.0, gain=0.01, minimum=0.0, maximum=0.025)
     assert bonus.value == 0.0
+    assert AdaptiveEntropy(target=1.0, gain=0.01, minimum=0.02).value == 0.02
     assert [bonus.update(0.5) for _ in range(3)] == pytest.approx([0.01, 0.02, 0.025])
     assert bonus.update(1.5) == 0.0
     assert bonus.level == pytest.approx(0.015)

@@ -18,7 +18,13 @@ from ridgeline.schema.run_folder import Metrics
 from ridgeline.stages import pipeline
 from ridgeline.training.interrupts import StopRequest
 from ridgeline.training.observer import Silent
-from tests.tiny import make_tiny_model, write_demonstrations, write_preferences, write_prompts
+from tests.tiny import (
+    make_tiny_model,
+    write_demonstrations,
+    write_labelled,
+    write_preferences,
+    write_prompts,
+)
 
 Table = dict[str, Any]
 
@@ -49,6 +55,7 @@ def make_world(folder: Path) -> Path:
     write_prompts(folder / "prompts.jsonl", 6)
     write_prompts(folder / "heldout.jsonl", 3)
     write_preferences(folder / "pairs.jsonl", 16)
+    write_labelled(folder / "labelled.jsonl", 16)
     (folder / "rewards.py").write_text(REWARDS)
     return folder
 

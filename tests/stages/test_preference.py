@@ -107,8 +107,8 @@ def test_every_preset_raises_what_was_chosen(name: str, first_world: Path) -> No
         options["delta"] = 30.0
     result = result_of(first_world, name, align(objective=options, epochs=3))
     if name == "discopop":
-        # Its slope at policy = reference points the other way (Lu et al. 2024, section 5): with small steps it
-        # settles in the shallow valley on that side, which only a fall of the loss shows.
+        # Its slope at policy = reference points the other way (Lu et al. 2024, section 5): with small steps
+        # it settles in the shallow valley on that side, which only a fall of the loss shows.
         assert result["after"]["loss"]["high"] < result["before"]["loss"]["low"]
     elif PAIR_PRESETS[name].terms[0].traits.rejected:
         assert told_apart(result), result["after"]
@@ -152,14 +152,20 @@ def test_a_flipped_sign_is_noticed(first_world: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("loss", ["kto", "bco", "apo_zero_unpaired"])
 def test_unpaired_losses_learn_the_rule(world: Path, seed: int, loss: str) -> None:
-    result = result_of(world, loss, label(objective=loss, epochs=4), seed=seed)
-    assert result["after"]["separation"] > 0.9
+    result = result_of(world, loss, label(objective=loss), seed=seed)
+    assert result["after"]["separation"] > 0.75  # over all prompts, so not every one has to lead
     assert result["after"]["log_ratio/desirable"]["low"] > result["after"]["log_ratio/undesirable"]["high"]
 
 
+def test_unpaired_takes_pairs_apart(first_world: Path) -> None:
+    result = result_of(first_world, "taken-apart", label(data="rule.jsonl"))
+    assert result["desirable_share"] == 0.5 and result["rows"] + result["heldout_rows"] == 320
+    assert result["after"]["separation"] > 0.75
+
+
 def test_unpaired_cannot_learn_coin_flips(world: Path, seed: int) -> None:
-    result = result_of(world, "kto-coin", label(data="coin_single.jsonl", epochs=4), seed=seed)
-    assert 0.3 < result["after"]["separation"] < 0.7
+    result = result_of(world, "kto-coin", label(data="coin_single.jsonl"), seed=seed)
+    assert 0.35 < result["after"]["separation"] < 0.65
 
 
 def test_partners_are_other_prompts() -> None:

@@ -34,7 +34,66 @@ def _rl(**changes: Any) -> Callable[[Path], list[Table]]:
     return lambda world: [recipes.rl(world, **{**BUILT_IN, "steps": 3, **changes})]
 
 
+def _preference(**changes: Any) -> Callable[[Path], list[Table]]:
+    base = {
+        "name": "align",
+        "type": "preference",
+        "optimiser": FAST,
+        "checkpoint_every": 2,
+        "evaluate_every": 2,
+    }
+    return lambda world: [{**base, **changes}]
+
+
+def _online(method: str, **changes: Any) -> Table:
+    table = {"method": method, "prompts": "prompts.jsonl", "heldout": "heldout.jsonl", "prompts_per_step": 3}
+    rest = {"steps": 3, "evaluation_samples": 2, "sampling": recipes.SAMPLING}
+    return {**table, **rest, **({} if method == "d2po" else {"reward": ["length"]}), **changes}
+
+
+_PAIRS: Table = {"data": "pairs.jsonl", "heldout": 0.25, "pairs_per_step": 3}
+_LORA: Table = {"adapter": {"rank": 2}}
+
 STAGES: dict[str, Callable[[Path], list[Table]]] = {
+    "sft, lora": lambda world: [recipes.sft(**_LORA, checkpoint_every=2)],
+    "sft, recomputing": lambda world: [recipes.sft(work={"checkpointing": True}, checkpoint_every=2)],
+    "dpo": _preference(**_PAIRS),
+    "bco_pair and aot, moving reference, dora": _preference(
+        **_PAIRS,
+        objective=[{"preset": "bco_pair"}, {"preset": "aot"}],
+        refresh={"every": 2, "share": 0.5},
+        adapter={"rank": 2, "kind": "dora"},
+    ),
+    "online dpo, replaced reference": _preference(online=_online("dpo"), refresh={"every": 1}),
+    "nash_md, lora": _preference(online=_online("nash_md"), **_LORA),
+    "xpo": _preference(online=_online("xpo", exploration=0.1)),
+    "d2po": lambda world: [
+        recipes.reward_model(name="judge", pairs_per_step=12),
+        *_preference(
+            online=_online(
+                "d2po",
+                discriminator={
+                    "start": "judge",
+                    "gold": "length",
+                    "every": 2,
+                    "updates": 2,
+                    "optimiser": FAST,
+                },
+            )
+        )(world),
+    ],
+    "bco, unpaired": lambda world: [
+        {
+            "name": "label",
+            "type": "unpaired",
+            "data": "labelled.jsonl",
+            "objective": "bco",
+            "heldout": 0.25,
+            "rows_per_step": 4,
+            "optimiser": FAST,
+            "checkpoint_every": 2,
+        }
+    ],
     "sft, every step": lambda world: [recipes.sft()],
     "sft, every 3 steps": lambda world: [recipes.sft(checkpoint_every=3)],
     "reward model, frozen": lambda world: [recipes.reward_model(penalty=0.1, pooling="mean+last")],

@@ -29,6 +29,7 @@ from ridgeline.training.objective import Objective
 from ridgeline.training.observer import Silent
 from ridgeline.training.pairwise import PairwiseRanking
 from ridgeline.training.policy_gradient import PolicyGradient, ValueRegression
+from ridgeline.training.pretraining import PretrainingMix
 
 OPTIMISER = Optimiser(learning_rate=1e-2, warmup=0)
 
@@ -70,13 +71,15 @@ def judge(dtype: torch.dtype = torch.float32) -> nn.Module:
     return model.to(dtype) if dtype == torch.float64 else model
 
 
-CASES = ["sft", "pairs", "value", *(f"policy-{name}" for name in PRESETS)]
+CASES = ["sft", "mix", "pairs", "value", *(f"policy-{name}" for name in PRESETS)]
 
 
 def case(name: str, dtype: torch.dtype) -> tuple[nn.Module, Any, list[Unit], Objective]:
     """(module, forward, units, objective) of one learning stage."""
     if name == "sft":
         return policy(dtype), PolicyForward(entropy=True), mixed_units(), NextToken()
+    if name == "mix":
+        return policy(dtype), PolicyForward(), mixed_units(), PretrainingMix(0.5)
     if name == "pairs":
         model = judge(dtype)
         ranking = PairwiseRanking(centering=0.1, penalty=0.2, head=model.head)

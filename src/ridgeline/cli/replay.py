@@ -10,10 +10,14 @@ import typer
 from ridgeline.cli.settings import messages, output, print_json, settings_of
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from ridgeline.workbench.replay import Replay, Replayed
 
 AGREE = 1e-3
 """Pushes that differ by less, in units of the mean push, are shown as one line."""
+STRONG = 1.5
+"""Times the mean push: printed bold."""
 CELL = 8
 
 
@@ -170,10 +174,10 @@ def _print_tokens(found: Replay, limit: int) -> None:
     per_block = max(1, (console.width - margin) // CELL)
     for start in range(0, len(tokens), per_block):
         part = range(start, min(start + per_block, len(tokens)))
-        heading = "".join(f"{_visible(tokens[place]):>{CELL}}" for place in part)
+        heading = "".join(_visible(tokens[place]) for place in part)
         console.print(Text(" " * margin + heading, style="bold"))
         for label, (_, pushes) in zip(labels, groups, strict=True):
-            cells = [Text(f"{pushes[place]:+.2f}".rjust(CELL), style=_style(pushes[place])) for place in part]
+            cells = [_cell(pushes[place]) for place in part]
             console.print(Text.assemble(label.ljust(margin), *cells))
         console.print()
     for label, (names, _) in zip(labels, groups, strict=True):
@@ -200,17 +204,24 @@ def _agreeing(
 
 
 def _visible(token: str) -> str:
-    """A token in one cell: white space shown, control characters and what is too long cut."""
+    """A token in one cell: white space shown, control characters replaced, what is too long cut."""
+    from rich.cells import cell_len, set_cell_size
+
     shown = token.replace("\n", "\\n").replace("\t", "\\t").replace(" ", "·")
     shown = "".join(letter if letter.isprintable() else "?" for letter in shown)
-    return shown if len(shown) < CELL else shown[: CELL - 2] + "…"
+    if cell_len(shown) >= CELL:
+        shown = set_cell_size(shown, CELL - 2).rstrip() + "…"
+    return " " * (CELL - cell_len(shown)) + shown
 
 
-def _style(push: float) -> str:
-    colour = "green" if push > 0 else "red"
+def _cell(push: float) -> Text:
+    """Green where it makes the token likelier, red where unlikelier, bold where it is strong."""
+    from rich.text import Text
+
     if abs(push) < AGREE:
-        return "dim"
-    return f"bold {colour}" if abs(push) >= 1.5 else colour
+        return Text("0".rjust(CELL), style="dim")
+    colour = "green" if push > 0 else "red"
+    return Text(f"{push:+.2f}".rjust(CELL), style=f"bold {colour}" if abs(push) >= STRONG else colour)
 
 
 def _closing(found: Replay) -> str:

@@ -35,10 +35,14 @@ UNPAIRED_FORMS = (("prompt", "completion", "label"),)
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """A conversation that ends with the assistant; ``where`` names file and row for messages."""
+    """A conversation that ends with the assistant; ``where`` names file and row for messages.
+
+    ``weight`` multiplies the loss of the row.
+    """
 
     messages: list[Message]
     where: str = ""
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +57,13 @@ class PromptRow:
 
 @dataclass(frozen=True, slots=True)
 class Unpaired:
-    """One completion and whether it is desirable."""
+    """One completion and whether it is desirable; ``stopped``: it ended by itself."""
 
     prompt: list[Message]
     completion: str
     label: bool
     where: str = ""
+    stopped: bool = True
 
 
 def instructions(rows: Sequence[DataRow], where: str) -> list[Instruction]:
@@ -156,10 +161,11 @@ def prompt_id(messages: Sequence[Message]) -> str:
 
 def _instruction(row: DataRow, where: str) -> Instruction:
     form = choose_form(row, INSTRUCTION_FORMS, where)
+    weight = _weight(row, where)
     if len(form) == 1:
         messages = parse_messages(row[form[0]], f"{where}, {form[0]}")
         check_turns(messages, f"{where}, {form[0]}", last="assistant")
-        return Instruction(messages, where)
+        return Instruction(messages, where, weight)
     prompt = prompt_messages(row, form[0], where)
     answer = row[form[1]]
     if isinstance(answer, str):
@@ -167,7 +173,16 @@ def _instruction(row: DataRow, where: str) -> Instruction:
     else:
         tail = parse_messages(answer, f"{where}, {form[1]}")
     check_turns([*prompt, *tail], f"{where}, {form[0]} and {form[1]}", last="assistant")
-    return Instruction([*prompt, *tail], where)
+    return Instruction([*prompt, *tail], where, weight)
+
+
+def _weight(row: DataRow, where: str) -> float:
+    if row.get("weight") in (None, ""):
+        return 1.0
+    weight = number_of(row["weight"], f"{where}, weight")
+    if not 0 <= weight < math.inf:
+        raise DataError(f"{where}, weight: {weight:g} must be a finite number of at least 0.")
+    return weight
 
 
 def prompt_messages(row: DataRow, column: str, where: str) -> list[Message]:

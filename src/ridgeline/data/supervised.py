@@ -75,6 +75,8 @@ def build(
             data.left_out[index] = TOO_LONG
             continue
         row = _row(item, max_length)
+        if items[index].weight != 1:
+            row.values["weight"] = items[index].weight
         if len(row.targets) == 0:
             data.left_out[index] = NOTHING_LEFT
             continue

@@ -164,7 +164,7 @@ def head_forward(module: nn.Module, batch: MicroBatch, packed: bool) -> dict[str
     cached = [torch.from_numpy(row.features) for row in batch.rows if row.features is not None]
     if cached[0].ndim == 1:
         return {"heads": module(torch.stack(cached).to(batch.device))[:, None]}
-    padded_BNF = torch.zeros(len(cached), batch.mask_BN.shape[1], cached[0].shape[1])
+    padded_BNF = torch.zeros(len(cached), batch.mask_BN.shape[1], cached[0].shape[1], dtype=cached[0].dtype)
     for line, features_NF in enumerate(cached):
         padded_BNF[line, : len(features_NF)] = features_NF
     return {"heads": module(padded_BNF.to(batch.device))}

@@ -13,7 +13,7 @@ class AdaptiveEntropy:
         value = level while entropy <= target, else 0
 
     target: nats per token. gain: what the level moves by in one step. minimum, maximum: bounds of the level,
-    which starts at minimum. Raises ValueError for numbers that are not finite, gain or target not above 0,
+    which starts at minimum and in force. Raises ValueError for numbers that are not finite, gain or target not above 0,
     and bounds out of order. Source: Skywork-OR1, He et al. 2025, section 4.4.
     """
 
@@ -28,7 +28,7 @@ class AdaptiveEntropy:
         self.minimum = minimum
         self.maximum = maximum
         self.level = minimum
-        self.active = False
+        self.active = True
 
     @property
     def value(self) -> float:

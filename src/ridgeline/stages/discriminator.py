@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from ridgeline.models.batch import Row, completion_row
 from ridgeline.models.score_model import feature_forward, head_forward
 from ridgeline.rewards.reward_model import ModelReward
+from ridgeline.schema.errors import UsageError
 from ridgeline.schema.run_folder import Metrics
 from ridgeline.schema.stages.preference import Discriminator
 from ridgeline.stages.context import StageContext
@@ -30,6 +31,11 @@ class DiscriminatorJudge:
     def __init__(self, context: StageContext, engine: LocalEngine, config: Discriminator) -> None:
         self.engine, self.config = engine, config
         model = context.score_model(config.start)
+        if model.kind.per_token or len(model.kind.heads) > 1:
+            raise UsageError(
+                f"online.discriminator.start = '{config.start}' has to rank whole completions with one head; "
+                "train that stage with a ranking loss, without members and heads_by."
+            )
         engine.add(BACKBONE, model, feature_forward)
         model.head.requires_grad_(True)
         engine.add(HEAD, model.head, head_forward, tokens_per_microbatch=2**40, optimiser=config.optimiser)
@@ -66,7 +72,7 @@ class DiscriminatorJudge:
 
     def _scores(self, rows: Sequence[Row]) -> list[float]:
         self._featurise(rows)
-        return [float(score["score"]) for score in self.engine.score(HEAD, [[row] for row in rows])]
+        return [float(score["heads"][0, 0]) for score in self.engine.score(HEAD, [[row] for row in rows])]
 
     def _featurise(self, rows: Sequence[Row]) -> None:
         for row, score in zip(rows, self.engine.score(BACKBONE, [[row] for row in rows]), strict=True):

@@ -13,7 +13,7 @@ from ridgeline.rollout.store import write_samples
 from ridgeline.schema.run_folder import Metrics
 from ridgeline.schema.stages.distill import DistillStage
 from ridgeline.stages.distill_texts import StudentText, TextSource
-from ridgeline.statistics.intervals import clustered_mean_interval
+from ridgeline.statistics.intervals import clustered_mean_interval, clustered_share_interval
 from ridgeline.training.distillation import mean_of
 from ridgeline.training.local import LocalEngine
 from ridgeline.training.loop import StepPlan, Update
@@ -118,7 +118,9 @@ class DistillJob:
             known = [(value, s.prompt_id) for s in samples if (value := s.rewards[name]) is not None]
             if known:
                 values, prompts = zip(*known, strict=True)
-                report[f"reward/{name}"] = clustered_mean_interval(values, prompts).as_dict()
+                share = all(value in (0.0, 1.0) for value in values)
+                interval = clustered_share_interval if share else clustered_mean_interval
+                report[f"reward/{name}"] = interval(values, prompts).as_dict()
         return report
 
     def state(self) -> dict[str, Any]:

@@ -46,6 +46,8 @@ def run(context: StageContext, config: RejectStage) -> dict[str, Any]:
             context.warn(f"the pool: {sentence}")
     messages = {row.id: row.messages for row in rows}
     written = write_outputs(context.folder.path, config, made, messages, context.seed)
+    if written.get("pairs") == 0:
+        context.warn("no pair was written: no prompt has two completions of different rewards and texts")
     return {**written, **_result(context, config, made, rewards.names)}
 
 

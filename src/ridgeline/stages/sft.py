@@ -107,7 +107,7 @@ class SftJob:
     def plan(self, step: int) -> StepPlan:
         chosen = batch_indices(len(self.units), self.config.rows_per_step, step, self.seed)
         units = [self.units[index] for index in chosen]
-        return StepPlan([Update("policy", units, NextToken(), self.config.optimiser)])
+        return StepPlan([Update("policy", units, NextToken(self.config.loss), self.config.optimiser)])
 
     def evaluate(self, step: int) -> dict[str, Any]:
         if not self.heldout:

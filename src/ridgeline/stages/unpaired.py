@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ridgeline.data.chat import encode_completions
-from ridgeline.data.formats import Unpaired, prompt_id, unpaired
+from ridgeline.data.formats import Unpaired, detect, preferences, prompt_id, unpaired
 from ridgeline.data.order import batch_indices
 from ridgeline.data.sources import read_rows
 from ridgeline.data.split import holdout
@@ -24,6 +24,7 @@ from ridgeline.objectives.unpaired import bco_shift, kto_reference_point
 from ridgeline.schema.errors import DataError
 from ridgeline.schema.run_folder import Metrics, read_lines
 from ridgeline.schema.stages import UnpairedStage
+from ridgeline.stages.collect import OUTPUT
 from ridgeline.stages.context import StageContext, ends
 from ridgeline.stages.pair_objective import unpaired_objective
 from ridgeline.statistics.intervals import clustered_mean_interval
@@ -86,9 +87,12 @@ def _datasets(
     context: StageContext, config: UnpairedStage, model: LanguageModel
 ) -> tuple[LabelledSet, LabelledSet, int]:
     context.observer.phase("preparing data")
-    rows = unpaired(read_rows(config.data), config.data)
+    source = config.data
+    if context.is_stage(source):
+        source = str(context.output_of(source).path / OUTPUT)
+    rows = _labelled(source)
     if isinstance(config.heldout, str):
-        heldout = unpaired(read_rows(config.heldout), config.heldout)
+        heldout = _labelled(config.heldout)
     else:
         rows, heldout = holdout(rows, config.heldout, _prompt, context.seed)
     train_set, dropped = _build(config, rows, model)
@@ -102,11 +106,27 @@ def _datasets(
     return train_set, heldout_set, dropped
 
 
+def _labelled(source: str) -> list[Unpaired]:
+    """Single completions; of a preference pair the chosen one counts as liked, the rejected one as not."""
+    rows = read_rows(source)
+    if detect(rows, source) != "preference":
+        return unpaired(rows, source)
+    return [
+        Unpaired(pair.prompt, text, liked, f"{source}, row {number}", stopped)
+        for number, pair in enumerate(preferences(rows, source), start=1)
+        for text, liked, stopped in (
+            (pair.chosen, True, pair.chosen_stopped),
+            (pair.rejected, False, pair.rejected_stopped),
+        )
+    ]
+
+
 def _build(config: UnpairedStage, items: Sequence[Unpaired], model: LanguageModel) -> tuple[LabelledSet, int]:
     sides = encode_completions(
         model.tokenizer,
         [item.prompt for item in items],
         [item.completion for item in items],
+        stopped=[item.stopped for item in items],
         where=[item.where for item in items],
     )
     kept = []

@@ -97,6 +97,8 @@ class PolicyGradient:
         if self._kl_in_loss and parts.kl_BT is not None:
             sums["kl"] = self.kl_coefficient * self._total(parts.kl_BT, batch)
         if self.entropy_coefficient > 0:
+            if outputs["logp"].requires_grad and not outputs["entropy"].requires_grad:
+                raise ValueError("an entropy bonus needs PolicyForward(differentiable_entropy=True)")
             sums["entropy_bonus"] = -self.entropy_coefficient * self._total(outputs["entropy"], batch)
         if self.objective.positive_nll > 0:
             positive_BN = batch.mask_BN & (batch.value("positive") > 0)[:, None]

@@ -33,7 +33,7 @@ from ridgeline.workbench.replay_models import (
     Models,
     Report,
     choose_models,
-    run_of_model,
+    name_in_memory,
     sampler_gap,
     write_scores,
 )
@@ -142,7 +142,7 @@ def replay(
         DataError: a file without samples, without rewards, or not sampled from the whole distribution.
     """
     found = find_rollouts(str(rollouts), step)
-    name = model if isinstance(model, str) or model is None else run_of_model(model)
+    name = model if isinstance(model, str) or model is None else name_in_memory(model)
     models = choose_models(found, name, reference, old_model, stale)
     served = serve(found)
     chosen, left_out = objectives_for(objectives, found, served)
@@ -212,10 +212,11 @@ def _replay_each(
         watched = Watched(PolicyGradient(objective, kl_coefficient=objective.kl_coefficient))
         metrics = engine.forward_backward("policy", served.units, watched)
         gradient = {key: p.grad for key, p in optimiser.masters.items() if p.grad is not None}
-        # The optimiser lets go of its gradients, so the first stays as it is.
+        # The optimiser lets go of its gradients, so the first stays as it is; of the others none is kept.
         optimiser.forget_gradients()
         first = gradient if first is None else first
         replayed.append(_replayed(name, metrics, gradient, first, watched, served))
+        del gradient
     return replayed
 
 

@@ -91,7 +91,7 @@ class Machine:
         """A model by any name, in the run's own number format unless told otherwise.
 
         Raises:
-            UsageError: it cannot be loaded, or does not know the file's tokens.
+            UsageError: it cannot be loaded, or does not fit the file's tokens.
         """
         if name in self.in_memory:
             return self._fitting(name, self.in_memory[name])
@@ -109,20 +109,28 @@ class Machine:
                 f"{name} knows {known} tokens, and {self.rollouts.path} has token {highest}: "
                 "it was sampled with another tokenizer."
             )
+        positions = getattr(model.module.config, "max_position_embeddings", None)
+        if positions is not None and self._longest > positions:
+            raise UsageError(
+                f"{name} has {positions} positions, and {self.rollouts.path} has a row of {self._longest}."
+            )
         return model
+
+    @property
+    def _longest(self) -> int:
+        return max(len(sample.prompt_ids) + len(sample.completion_ids) for sample in self.rollouts.samples)
 
     def engine(
         self, model: LanguageModel, forward: PolicyForward, optimiser: Optimiser | None = None
     ) -> LocalEngine:
         """``model`` as the role ``policy``, learning where an optimiser is given."""
-        longest = max(len(s.prompt_ids) + len(s.completion_ids) for s in self.rollouts.samples)
         engine = LocalEngine(model.module.device)
         model.module.requires_grad_(optimiser is not None)
         engine.add(
             "policy",
             model.module,
             forward,
-            packed=self.work.layout != "padded" and supports_packing(model.module, longest),
+            packed=self.work.layout != "padded" and supports_packing(model.module, self._longest),
             tokens_per_microbatch=self.work.tokens_per_microbatch,
             optimiser=optimiser,
             recompute=self.work.checkpointing and optimiser is not None,
@@ -135,10 +143,10 @@ class Machine:
         return self.engine(model, forward).score("policy", units)
 
 
-def write_scores(rows: Sequence[Row], field_: str, scores: Sequence[RowScores], name: str = "logp") -> None:
-    """One output of every row, as a field of the row."""
+def write_scores(rows: Sequence[Row], key: str, scores: Sequence[RowScores], output: str = "logp") -> None:
+    """One output of every row, as the field ``key`` of the row."""
     for row, score in zip(rows, scores, strict=True):
-        row.fields[field_] = score[name]
+        row.fields[key] = score[output]
 
 
 def sampler_gap(rows: Sequence[Row], scores: Sequence[RowScores]) -> float:
@@ -149,6 +157,6 @@ def sampler_gap(rows: Sequence[Row], scores: Sequence[RowScores]) -> float:
     return float(np.concatenate(gaps).mean())
 
 
-def run_of_model(model: LanguageModel) -> str:
-    """The name by which a model in memory goes."""
+def name_in_memory(model: LanguageModel) -> str:
+    """What a model that was passed as an object is called."""
     return f"{Path(model.source).name} in memory"

@@ -92,9 +92,10 @@ class Privileged(Config):
     """The least total reward of a success."""
     text: str = "{prompt}\n\nA good answer is:\n{hint}"
     """The teacher's last user turn; must hold {prompt} and {hint}."""
-    average: float = Field(1.0, ge=0, le=1)
-    """Share of the student's newest weights that the teacher takes on after each update. 1: the teacher is
-    the student of the moment; 0: the student as it started; SDPO has 0.01."""
+    average: float = Field(0.0, ge=0, le=1)
+    """Share of the student's newest weights that the teacher takes on after each update. 0: the teacher stays
+    as the student started; SDPO has 0.01; 1: it is the student of the moment, which needs no copy, and can
+    unlearn to read the hint as nothing trains it to."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Privileged:

@@ -9,6 +9,8 @@ from pydantic import Field
 from ridgeline.schema.config import SOURCE
 from ridgeline.schema.stages.common import LearningStage, Optimiser, Source
 
+SupervisedLoss = Literal["nll", "dft"]
+
 
 class SftStage(LearningStage):
     """Supervised fine-tuning on demonstrations: next-token loss on what the assistant says."""
@@ -18,6 +20,9 @@ class SftStage(LearningStage):
     """A file, folder or hub id of instruction rows."""
     heldout: Annotated[str | float, SOURCE] = 0.1
     """A file of held-out rows, or the fraction of ``data`` to hold out."""
+    loss: SupervisedLoss = "nll"
+    """``dft`` weighs every token by its own probability (Wu et al. 2025). A column ``weight`` (at least 0) of
+    the data weighs whole rows with either."""
     train_on: Literal["assistant", "last"] = "assistant"
     """Which turns carry loss: every assistant turn, or the last one. End-of-turn is always included."""
     max_length: int = Field(1024, ge=2)

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from ridgeline.schema.config import SOURCE
 from ridgeline.schema.stages.common import LearningStage, Optimiser, Reference, Source, model_reference
+from ridgeline.schema.stages.preference import PAIR_STAGES
 
 
 class UnpairedStage(LearningStage):
@@ -15,7 +16,8 @@ class UnpairedStage(LearningStage):
 
     type: Literal["unpaired"] = "unpaired"
     data: Source
-    """Rows of ``prompt``, ``completion``, ``label`` (true: desirable)."""
+    """Rows of ``prompt``, ``completion``, ``label`` (true: desirable); preference rows, or the name of a
+    ``collect`` or ``reject`` stage, give two completions each."""
     heldout: Annotated[str | float, SOURCE] = 0.1
     """A file of held-out rows, or the fraction of prompts to hold out."""
     objective: str | dict[str, Any] = "kto"
@@ -36,7 +38,7 @@ class UnpairedStage(LearningStage):
     checkpoint_every: int = Field(25, ge=1)
 
     def references(self) -> list[Reference]:
-        found = super().references()
+        found = [*super().references(), Reference("data", self.data, PAIR_STAGES, elsewhere=True)]
         if self.reference is not None:
             found.append(model_reference("reference", self.reference))
         return found
