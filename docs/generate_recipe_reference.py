@@ -41,7 +41,10 @@ TABLES: tuple[type[Config], ...] = (
     Work,
     RewardSpec,
     rl.Kl,
+    rl.Entropy,
     rl.Critic,
+    rl.Overlong,
+    rl.Pretrain,
     SimulatedAnnotator,
 )
 """Inner tables of a stage, described once."""
@@ -84,9 +87,7 @@ def recipe_reference() -> str:
 
 
 def preset_reference() -> str:
-    """The text of ``docs/presets.md``."""
-    axes = [field.name for field in dataclasses.fields(PolicyObjective)]
-    rows = [[f"`{axis}`", *(_value(getattr(preset, axis)) for preset in PRESETS.values())] for axis in axes]
+    """The text of ``docs/presets.md``: a row per preset, and what its axes mean."""
     return (
         "\n\n".join(
             [
@@ -94,25 +95,53 @@ def preset_reference() -> str:
                 "# Objectives of `rl`",
                 "A policy-gradient algorithm is a point in a small space. A preset names one; "
                 '`objective = { preset = "grpo", aggregation = "token" }` moves it along an axis, and the '
-                "table `kl` of the stage replaces the three `kl_` axes. The chapter on "
+                "table `kl` of the stage replaces the `kl_` axes. The chapter on "
                 "[policy gradients](guide/06-policy-gradients.md) explains what the axes do.",
                 "## Presets",
-                _markdown(["axis", *(f"`{name}`" for name in PRESETS)], rows),
-                "A dash means that the axis is not set. `length` is then the stage's "
-                "`sampling.max_new_tokens` where `aggregation` is `fixed`.",
+                _markdown(["preset", *(f"`{axis}`" for axis in MAIN_AXES), "besides"], list(_preset_rows())),
+                "`besides` lists what else differs from the defaults below. `length` is the stage's "
+                "`sampling.max_new_tokens` where `aggregation` is `fixed` and nothing else is said.",
                 "## Axes",
-                _markdown(["axis", "choices", "meaning"], list(_axis_rows())),
+                _markdown(["axis", "choices", "default", "meaning"], list(_axis_rows())),
             ]
         )
         + "\n"
     )
 
 
+MAIN_AXES = (
+    "advantage",
+    "ratio",
+    "bounding",
+    "aggregation",
+    "kl_coefficient",
+    "kl_estimator",
+    "kl_placement",
+)
+"""Axes with a column of their own in the table of presets."""
+
+
+def _preset_rows() -> Iterator[list[str]]:
+    fields = dataclasses.fields(PolicyObjective)
+    for name, preset in PRESETS.items():
+        besides = [
+            f"{field.name} = {_toml(value)}"
+            for field in fields
+            if field.name not in MAIN_AXES and (value := getattr(preset, field.name)) != field.default
+        ]
+        main = [_value(getattr(preset, axis)) for axis in MAIN_AXES]
+        if preset.kl_coefficient == 0:
+            main[-2:] = ["", ""]
+        yield [f"`{name}`", *main, ", ".join(f"`{text}`" for text in besides)]
+
+
 def _axis_rows() -> Iterator[list[str]]:
     hints = typing.get_type_hints(PolicyObjective)
+    defaults = {field.name: field.default for field in dataclasses.fields(PolicyObjective)}
     for names, text in _axis_texts():
         for name in names:
-            yield [f"`{name}`", _type(hints[name]), text]
+            given = "required" if defaults[name] is dataclasses.MISSING else _value(defaults[name])
+            yield [f"`{name}`", _type(hints[name]), given, text]
 
 
 def _axis_texts() -> list[tuple[list[str], str]]:
@@ -190,6 +219,8 @@ def _type(annotation: Any) -> str:
         return " or ".join(_type(argument) for argument in arguments if argument is not type(None))
     if origin is list:
         return f"list of {_type(arguments[0])}"
+    if origin is tuple and arguments[-1] is Ellipsis:
+        return f"list of {_type(arguments[0])}s"
     if origin is tuple:
         return f"list of {len(arguments)} {_type(arguments[0])}s"
     if origin is dict:

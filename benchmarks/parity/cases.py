@@ -103,15 +103,15 @@ _PAIRS = [
     _dpo("apo_down", "apo_down"),
     _dpo("sigmoid_norm", "dpo_norm"),
     _dpo("aot", "aot"),
+    _dpo("aot_unpaired", "aot_unpaired"),
     Case(
-        "dpo: aot, 3 micro-batches",
+        "dpo: aot_unpaired, 3 micro-batches",
         "dpo",
-        {"loss_type": ["aot"], "beta": BETA},
-        {"terms": {"aot": {"beta": BETA}}},
+        {"loss_type": ["aot_unpaired"], "beta": BETA},
+        {"terms": {"aot_unpaired": {"beta": BETA}}},
         accumulation=3,
         differs="TRL sorts within a micro-batch, Ridgeline over the step",
     ),
-    _dpo("aot_unpaired", "aot_unpaired"),
     _dpo("bco_pair", "bco_pair", differs="TRL's pair form leaves out the reward shift of the paper"),
     _dpo("bco_pair", "bco_pair", "  with a shift of 0", shift=0.0),
     Case(
@@ -132,7 +132,7 @@ _PAIRS = [
         "dpo",
         {"loss_type": ["sft"]},
         {"terms": {"sft_chosen": {}}},
-        accumulation=6,
+        accumulation=9,
     ),
     Case(
         "dpo: sigmoid + hinge",

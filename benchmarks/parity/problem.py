@@ -36,12 +36,16 @@ ROWS = [
     ("Say hello.", "Hello! I am glad that you are here today.", "Go away now."),
     ("Where is the dog?", "In the garden.", "Dogs are sad and terrible animals."),
     ("Is it raining?", "Yes, bring a coat and boots.", "Left right up down."),
+    ("Name a fruit.", "An apple is a fruit.", "A fruit is an apple."),
+    ("Count to three.", "It is one, two, three.", "It is one, three, two."),
+    ("Is the door open?", "Yes, the door is open.", "Yes, the open is door."),
 ]
-"""Prompt, better and worse completion; no two of one length, as padding is where mistakes hide."""
-LABELS = [True, False, True, True, False, False]
+"""Prompt, better and worse completion: of many lengths, as padding is where mistakes hide, and some of nearly
+one length, so that policy and reference rank the pairs differently (AOT sorts them)."""
+LABELS = [True, False, True, True, False, False, True, False, True]
 PROMPTS, SAMPLES = 3, 4
 MOVED = 0.4
-"""How far the reference is from a random policy, in deviations of each tensor; from a real one a fifth."""
+"""Distance of the reference from a random policy, in deviations of each tensor; from a real one 1/20."""
 STALENESS = 0.15
 """Standard deviation in nats by which the old log-probs miss the policy's: enough for clipping to bite."""
 
@@ -58,7 +62,7 @@ def build(folder: Path, model: str | None) -> dict[str, Any]:
         policy = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(model)
     policy.eval()
-    reference = _elsewhere(policy, MOVED if model is None else MOVED / 5)
+    reference = _elsewhere(policy, MOVED if model is None else MOVED / 20)
     for name, module in (("policy", policy), ("reference", reference)):
         module.save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)

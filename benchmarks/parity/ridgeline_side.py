@@ -49,7 +49,7 @@ def run(case: Case, problem: dict[str, Any], folder: Path, gradient_file: Path) 
     optimiser = engine.roles["learner"].optimiser
     assert optimiser is not None
     named = ((name, p.grad) for name, p in optimiser.masters.items() if p.grad is not None)
-    gradients.write(gradient_file, ((THEIR_NAMES(name), gradient) for name, gradient in named))
+    gradients.write(gradient_file, ((_their_name(name), gradient) for name, gradient in named))
     losses = [total / count for key, (total, count) in metrics.items() if key.startswith("loss/")]
     return {
         "loss": sum(losses),
@@ -61,7 +61,7 @@ def run(case: Case, problem: dict[str, Any], folder: Path, gradient_file: Path) 
 Side = tuple[LocalEngine, Sequence[Unit], Objective, list[Row]]
 
 
-def THEIR_NAMES(name: str) -> str:
+def _their_name(name: str) -> str:
     """Our score model calls its parts otherwise than transformers' sequence classification."""
     return name.replace("head.linear.", "score.").replace("backbone.", "model.")
 

@@ -129,6 +129,10 @@ def _print(outcomes: list[Outcome]) -> None:
             f"{side[key]:>12.6f}" for key in ("loss", "norm") for side in (outcome.theirs, outcome.ours)
         )
         print(f"{outcome.case.name:<{width}}{numbers}{outcome.gradient:>10.0e}  {outcome.verdict}")
+    agreeing = sum(outcome.equal for outcome in outcomes)
+    surprising = sum(not outcome.as_expected for outcome in outcomes)
+    named = sum(outcome.as_expected and not outcome.equal for outcome in outcomes)
+    print(f"\n{agreeing} equal to {TOLERANCE:g}, {named} differ as named, {surprising} not as expected.")
 
 
 if __name__ == "__main__":

@@ -20,10 +20,10 @@ from __future__ import annotations
 
 import argparse
 import copy
-import random
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 import torch
 import torch.nn.functional as F
@@ -71,13 +71,9 @@ class Critic(nn.Module):
 def token_logp(model: nn.Module, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
     """Log-prob of every scored token given those before it: ``[:, t]`` belongs to token t; 0 elsewhere."""
     # No attention mask: padding is on the right, and causal attention never looks there.
-    hidden_BTH = model.base_model(input_ids=ids_BT).last_hidden_state
-    # The hidden state at t - 1 is about token t. Logits are made for scored tokens only: a row of them is as
-    # wide as the vocabulary, and most tokens here are prompt.
-    scored_BT = mask_BT[:, 1:].bool()
-    logits_NV = model.lm_head(hidden_BTH[:, :-1][scored_BT])
-    # In float32, because bfloat16 cannot tell -130.0 from -130.4.
-    logp_NV = logits_NV.float().log_softmax(-1)
+    hidden_BTH = model.base_model(input_ids=ids_BT).last_hidden_state[:, :-1]
+    scored_BT = mask_BT[:, 1:].bool()  # logits are wide, so they are made where they are needed
+    logp_NV = model.lm_head(hidden_BTH[scored_BT]).float().log_softmax(-1)
     logp_N = logp_NV.gather(-1, ids_BT[:, 1:][scored_BT][:, None]).squeeze(-1)
     return F.pad(logp_N.new_zeros(scored_BT.shape).masked_scatter(scored_BT, logp_N), (1, 0))
 
@@ -130,11 +126,7 @@ def value_loss(critic: Critic, batch: Batch) -> Tensor:
 
 @torch.no_grad()
 def rollout(
-    policy: nn.Module,
-    reference: nn.Module,
-    critic: Critic,
-    tokenizer: PreTrainedTokenizerBase,
-    draw: random.Random,
+    policy: nn.Module, reference: nn.Module, critic: Critic, tokenizer: PreTrainedTokenizerBase, draw: Random
 ) -> tuple[Batch, Tensor, Tensor]:
     """Steps 1 to 4. Returns the batch, the scores ``[B]`` and the KL to the reference per answer ``[B]``."""
     stop = tokenizer.convert_tokens_to_ids(STOP)
@@ -174,7 +166,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=10)
     options = parser.parse_args(arguments)
     torch.manual_seed(0)
-    draw = random.Random(0)
+    draw = Random(0)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     # Evaluation mode while training, too: with dropout the policy that learns is not the one that sampled.
     policy = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32).eval()

@@ -25,6 +25,7 @@ from ridgeline.models.batch import MicroBatch, Row, Unit
 from ridgeline.models.forward import PolicyForward
 from ridgeline.models.load import LanguageModel
 from ridgeline.models.score_model import ScoreModel, score_forward, score_model_from, value_forward
+from ridgeline.objectives.pair_axes import PairObjective, PairTerm
 from ridgeline.objectives.policy import PRESETS
 from ridgeline.schema.stages.common import Optimiser
 from ridgeline.training.advantages import assign_advantages
@@ -33,6 +34,7 @@ from ridgeline.training.local import LocalEngine
 from ridgeline.training.objective import Objective
 from ridgeline.training.pairwise import PairwiseRanking
 from ridgeline.training.policy_gradient import PolicyGradient, ValueRegression
+from ridgeline.training.preference import PairwisePreference
 
 FLAT = Path(__file__).resolve().parents[2] / "docs" / "flat"
 FILES = sorted(path.stem for path in FLAT.glob("*.py"))
@@ -164,9 +166,10 @@ def test_token_logp_and_answer_logp_are_those_of_the_engine() -> None:
     engine.add("frozen", policy(), PolicyForward())
     expected = [score["logp"] for score in engine.score("frozen", units)]
     with torch.no_grad():
-        logp_BT = flat("grpo").token_logp(module, ids_BT)
+        logp_BT = flat("grpo").token_logp(module, ids_BT, mask_BT)
         sums_B = flat("dpo").answer_logp(module, ids_BT, mask_BT)
-    assert torch.equal(logp_BT, flat("ppo").token_logp(module, ids_BT).detach())
+    torch.testing.assert_close(flat("ppo").token_logp(module, ids_BT, mask_BT).detach(), logp_BT)
+    assert not logp_BT[mask_BT == 0].any()
     for number, row in enumerate(rows_of(units)):
         np.testing.assert_allclose(logp_BT[number, row.targets], expected[number], rtol=1e-6)
         assert sums_B[number].item() == pytest.approx(float(expected[number].sum()), rel=1e-6)
@@ -195,7 +198,7 @@ def test_grpo() -> None:
     gradient = PolicyGradient(objective, kl_coefficient=teach.KL)
     assert_same(library(module, PolicyForward(), units, gradient), value, theirs, TIGHT)
     with torch.no_grad():  # clipping and both signs of the advantage are part of what agrees
-        ratio_BT = (teach.token_logp(module, ids_BT) - batch.old_logp_BT).exp()[mask_BT.bool()]
+        ratio_BT = (teach.token_logp(module, ids_BT, mask_BT) - batch.old_logp_BT).exp()[mask_BT.bool()]
     assert (ratio_BT > 1 + teach.CLIP).any() and (ratio_BT < 1 - teach.CLIP).any()
 
 
@@ -272,6 +275,35 @@ def pairs() -> list[Unit]:
 def sides(units: Sequence[Unit]) -> list[Row]:
     """The flat files put all chosen rows first."""
     return [unit[side] for side in (0, 1) for unit in units]
+
+
+def test_dpo() -> None:
+    teach, units, module = flat("dpo"), pairs(), policy()
+    engine = LocalEngine()
+    engine.add("frozen", policy(seed=1), PolicyForward())
+    for row, score in zip(rows_of(units), engine.score("frozen", units), strict=True):
+        row.fields["ref_logp"] = score["logp"].astype(np.float32)
+    ids_BT, mask_BT = padded(sides(units))
+    reference = [row.fields["ref_logp"].astype(np.float64).sum() for row in sides(units)]
+    batch = teach.Batch(ids_BT, mask_BT, torch.tensor(reference, dtype=torch.float64))
+    value, rewards_2N = teach.loss(module, batch)
+    value.backward()
+    theirs = gradients(module)
+    objective = PairObjective(terms=(PairTerm(loss="dpo", options={"beta": teach.BETA}),))
+    ours = library(module, PolicyForward(), units, PairwisePreference(objective))
+    assert_same(ours, value, theirs, TIGHT)
+    assert rewards_2N.shape == (2, 4)
+    assert rewards_2N.abs().max() > 0.1  # far enough from policy = reference for the sigmoid to bend
+
+
+def test_dpo_starts_at_log_two() -> None:
+    teach, module = flat("dpo"), policy()
+    ids_BT, mask_BT = padded(sides(pairs()))
+    with torch.no_grad():
+        batch = teach.Batch(ids_BT, mask_BT, teach.answer_logp(module, ids_BT, mask_BT))
+        value, rewards_2N = teach.loss(module, batch)
+    assert value.item() == pytest.approx(np.log(2))
+    assert not rewards_2N.any()
 
 
 def test_reward_model() -> None:

@@ -64,6 +64,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"kl_coefficient": -0.1}, "kl_coefficient = -0.1"),
     ({"kl_coefficient": float("nan")}, "kl_coefficient = nan"),
     ({"kl_corrected": True, "kl_placement": "reward"}, "kl_corrected multiplies a KL in the loss"),
+    ({"kl_corrected": True, "kl_estimator": "k2"}, "k2 is biased"),
     ({"advantage": "max_rl", "kl_placement": "reward", "kl_coefficient": 0.1}, "max_rl needs rewards"),
     ({"advantage": "process_zscore", "kl_placement": "reward", "kl_coefficient": 0.1}, "one by one"),
     (

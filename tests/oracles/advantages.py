@@ -40,7 +40,7 @@ def gae(
 
 
 def optimal_value(group: list[float | None], beta: float) -> list[float]:
-    """A*-PO, Brantley et al. 2025, equation 4: r - beta log mean exp(r / beta)."""
+    """A*-PO, Brantley et al. 2025: r - beta log mean exp(r / beta)."""
     known = [r for r in group if r is not None]
     if not known:
         return [0.0] * len(group)
@@ -62,7 +62,7 @@ def process(steps: list[list[tuple[int, float]]], lengths: list[int], epsilon: f
 def separate(
     prompts: list[list[list[float | None]]], weights: list[float], epsilon: float
 ) -> list[list[float]]:
-    """GDPO, Liu et al. 2026, equations 4 to 6: prompts[p][c][g], normalised per reward, then per batch."""
+    """GDPO, Liu et al. 2026: prompts[p][c][g], normalised per reward, then per batch."""
     summed = []
     for components in prompts:
         scores = [z_score(component, epsilon) for component in components]

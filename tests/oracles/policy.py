@@ -45,13 +45,13 @@ def value(v: float, old: float, target: float, clip: float) -> float:
 
 
 def two_sided(logp: float, old: float, advantage: float, low: float, high: float, delta: float) -> float:
-    """INTELLECT-2, Prime Intellect 2025, section 3.4: min(min(ratio, delta) A, clip(ratio) A)."""
+    """INTELLECT-2, Prime Intellect 2025: min(min(ratio, delta) A, clip(ratio) A)."""
     ratio = math.exp(logp - old)
     return -min(min(ratio, delta) * advantage, min(max(ratio, 1 - low), 1 + high) * advantage)
 
 
 def gmpo(logp: list[float], old: list[float], advantage: float, low: float, high: float) -> float:
-    """Zhao et al. 2025, equation 4, one sequence: the product of pessimistic ratios to the power 1/|o|."""
+    """Zhao et al. 2025, one sequence: the product of pessimistic ratios to the power 1/|o|."""
     product = 1.0
     for a, b in zip(logp, old, strict=True):
         ratio = math.exp(a - b)
@@ -61,13 +61,13 @@ def gmpo(logp: list[float], old: list[float], advantage: float, low: float, high
 
 
 def sapo(logp: float, old: float, advantage: float, tau: float) -> float:
-    """Gao et al. 2025, equation 6: the gate 4/tau sigmoid(tau (ratio - 1))."""
+    """Gao et al. 2025: the gate 4/tau sigmoid(tau (ratio - 1))."""
     ratio = math.exp(logp - old)
     return -(4 / tau) / (1 + math.exp(-tau * (ratio - 1))) * advantage
 
 
 def topr(logp: list[float], old: list[float], advantage: float, held: list[float]) -> float:
-    """Le Roux et al. 2025, equation 5, one sequence; `held` is logp behind the stop."""
+    """Le Roux et al. 2025, one sequence; `held` is logp behind the stop."""
     weight = 1.0
     if advantage <= 0:
         for a, b in zip(held, old, strict=True):
@@ -94,6 +94,6 @@ def dppo(logp: float, old: float, advantage: float, sampler: float, limit: float
 
 
 def regression(logp: list[float], anchor: list[float], advantage: float, beta: float) -> float:
-    """Kimi k1.5 2025, section 2.3.2, and A*-PO, Brantley et al. 2025, equation 5, both over 2 beta."""
+    """Kimi k1.5 2025, section 2.3.2, and A*-PO, Brantley et al. 2025, both over 2 beta."""
     log_ratio = sum(logp) - sum(anchor)
     return (advantage - beta * log_ratio) ** 2 / (2 * beta)

@@ -55,7 +55,7 @@ LEARNING: dict[str, Table] = {
 def test_a_guesser_learns_from_a_copier(world: Path, name: str) -> None:
     result = result_of(world, f"learns {name}", {**LEARNING[name], "teacher": model(world, "copier")})
     assert copies(result)
-    assert closer(result) < 0.25
+    assert closer(result) < 0.35
     if "own_divergence" in result["before"]:
         assert closer(result, "own_divergence") < 0.4
 

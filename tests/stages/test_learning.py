@@ -102,7 +102,7 @@ MUTANTS: dict[
     ),
     "reward model": (
         "ridgeline.training.pairwise.bradley_terry",
-        lambda chosen, rejected: -bradley_terry(chosen, rejected),
+        lambda *sides: -bradley_terry(*sides),
         lambda world: ranking_stage(),
         ranked,
     ),

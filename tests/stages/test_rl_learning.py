@@ -23,6 +23,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     # Completions are short here: the alpha of long ones would leave the first residual alone.
     "vapo": {"critic": CRITIC, "objective": {"preset": "vapo", "lam_length": 1.0}},
     "reinforce++": {"steps": 14},
+    # Its baseline leaves more noise, and 0.05 a nat is dear where rewards lie between 0 and 1.
+    "remax": {"kl": {"coefficient": 0.0}},
     "process_grpo": {"step_separator": "e"},
 }
 

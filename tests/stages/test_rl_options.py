@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from ridgeline.models.batch import Row
+from ridgeline.models.batch import MicroBatch, Row
+from ridgeline.models.score_model import load_score_model
 from ridgeline.rollout.store import read_samples
 from ridgeline.schema.errors import UsageError
 from ridgeline.schema.records import Sample
@@ -281,3 +282,22 @@ def test_a_recipe_may_change_every_axis() -> None:
     objective = objective_of(RlStage.model_validate(stage))
     assert objective.shape_positive == (1.0, 2.0)
     assert (objective.kl_corrected, objective.kl_estimator) == (True, "k1")
+
+
+# The critic
+
+
+def test_a_critic_starts_as_the_reward_model(world: Path, seen: Seen) -> None:
+    """Its value before the first token is the reward model's score of the prompt alone."""
+    judge = recipes.reward_model(name="judge", backbone="full", pairs_per_step=12)
+    critic = {"initialise_from": "judge", "optimiser": FAST}
+    stage = rl(world, objective="ppo", reward=["length"], critic=critic, steps=1)
+    run_recipe(recipes.recipe(world, judge, stage), world / "judged", resume=False)
+    ((rows, _, _),) = seen
+    model = load_score_model(recipes.stage_folder(world / "judged", 1) / "model")
+    with torch.no_grad():
+        values_BN = model.values(MicroBatch.of([[row] for row in rows]), packed=False)
+    assert values_BN.abs().max() > 1e-4, "a zero head would pass for anything"
+    for row, expected in zip(rows, values_BN, strict=True):
+        old = torch.from_numpy(row.fields["old_values"])
+        torch.testing.assert_close(old, expected[: len(row.targets)], rtol=1e-4, atol=1e-5)

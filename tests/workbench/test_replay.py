@@ -102,11 +102,10 @@ def test_rloo_pushes_g_over_g_minus_one_times_as_hard_as_dr_grpo(run: Path) -> N
     )
 
 
-def test_dr_grpo_divides_by_the_limit_of_the_stage(run: Path) -> None:
+def test_dr_grpo_divides_by_the_limit_of_the_stage(tmp_path: Path, world: Path, model: LanguageModel) -> None:
+    run = write_run(tmp_path / "run", world, draw(model), sampling={"max_new_tokens": 20})
     (found,) = replay_run(run, ["dr_grpo"], stale=0).objectives
-    assert found.pushes[3].tolist() == pytest.approx(
-        [1.5 / 4 / recipes.SAMPLING["max_new_tokens"]] * 5, rel=1e-4
-    )
+    assert found.pushes[3].tolist() == pytest.approx([1.5 / 4 / 20] * 5, rel=1e-4)
 
 
 def test_grpo_and_dapo_weigh_lengths_differently(run: Path) -> None:
@@ -290,6 +289,20 @@ def test_stale_is_the_policy_some_optimizer_steps_ago(tmp_path: Path, world: Pat
     assert stale.models.old_in_words == "the policy 1 optimizer step ago"
 
 
+def test_stale_zero_is_exactly_on_policy(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where scoring rounds otherwise than training: GSPO's interval is narrower than that."""
+    score = LocalEngine.score
+
+    def rounding(engine: LocalEngine, role: str, units: Any, forward: Any = None) -> list[Any]:
+        return [
+            {**row, "logp": row["logp"] + np.float32(0.01)} for row in score(engine, role, units, forward)
+        ]
+
+    monkeypatch.setattr(LocalEngine, "score", rounding)
+    (gspo,) = replay_run(run, ["gspo"], stale=0).objectives
+    assert (gspo.ratio, gspo.outside, gspo.spread.untouched) == (1, 0, 0)
+
+
 def test_a_model_in_memory_does_not_move(run: Path, world: Path, model: LanguageModel) -> None:
     weights = {name: weight.clone() for name, weight in model.module.state_dict().items()}
     learns = [parameter.requires_grad for parameter in model.module.parameters()]
@@ -354,20 +367,19 @@ def test_what_the_file_cannot_serve_is_left_out_or_refused(
 def test_separate_components_take_their_weights_from_the_recipe(
     tmp_path: Path, world: Path, model: LanguageModel
 ) -> None:
-    """Rewards 0, 1 and 0, 1 by one component, 1, 0 and 1, 0 by the other, of weights 3 and 1: z-scores of -+2
-    half, scaled to unit deviation over the step (sample deviation of four values -+a: a sqrt(4 / 3)).
+    """The first prompt differs in a reward of weight 3, the second in the penalty, of weight 1.
+
+    z-scores -+3 z and -+z, whose sample deviation over the step is sqrt(20 / 3) z.
     """
-    names = [recipes.reward(world, "spread"), recipes.reward(world, "short")]
-    samples = draw(model)
-    for sample, value in zip(samples, (0.0, 1.0, 0.0, 1.0), strict=True):
-        sample.rewards = {names[0]: value, names[1]: 1 - value, "total": 3 * value + (1 - value)}
-    reward = [{"function": names[0], "weight": 3.0}, {"function": names[1], "weight": 1.0}]
-    (gdpo,) = replay_run(
-        write_run(tmp_path / "run", world, samples, reward=reward), ["gdpo"], stale=0
-    ).objectives
-    advantage = math.sqrt(3 / 4)
-    assert gdpo.pushes[0].tolist() == pytest.approx([-advantage / 2 / 4] * 2, rel=1e-3)
-    assert gdpo.pushes[1].tolist() == pytest.approx([advantage / 6 / 4] * 6, rel=1e-3)
+    name, samples = recipes.reward(world, "spread"), draw(model)
+    for sample, value, penalty in zip(samples, (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, -1.0, 0.0), strict=True):
+        sample.rewards = {name: value, "overlong": penalty, "total": 3 * value + penalty}
+    stage = {"reward": [{"function": name, "weight": 3.0}], "overlong": {"buffer": 2, "coefficient": 1.0}}
+    run = write_run(tmp_path / "run", world, samples, **stage)
+    (gdpo,) = replay_run(run, ["gdpo"], stale=0).objectives
+    deviation = math.sqrt(20 / 3)
+    for push, advantage in zip(gdpo.pushes, (-3, 3, -1, 1), strict=True):
+        assert push.tolist() == pytest.approx([advantage / deviation / len(push) / 4] * len(push), rel=2e-3)
 
 
 def break_rewards(samples: list[Sample]) -> None:
@@ -465,6 +477,21 @@ def test_spread_of_a_push() -> None:
     assert spread.strongest == pytest.approx(4 / 9)
     assert (spread.short, spread.long) == pytest.approx(((5 / 2) / (9 / 6), (4 / 4) / (9 / 6)))
     assert spread_of(push[:1] * 2, ones[:1] * 2).short is None
+
+
+@pytest.mark.parametrize(("lengths", "short"), [((1, 2, 2, 5), 3), ((2, 8, 8, 8), 1), ((3, 3, 3, 3), None)])
+def test_the_median_counts_as_short_unless_nothing_is_longer(
+    lengths: tuple[int, ...], short: int | None
+) -> None:
+    """Each completion is pushed by 1 per advantage in all: a half weighs its rows over its tokens."""
+    push = [np.full(n, 1 / n, dtype=np.float32) for n in lengths]
+    spread = spread_of(push, [np.ones(n, dtype=np.float32) for n in lengths])
+    if short is None:
+        assert spread.short is spread.long is None
+        return
+    overall = len(lengths) / sum(lengths)
+    assert spread.short == pytest.approx(short / sum(lengths[:short]) / overall)
+    assert spread.long == pytest.approx((len(lengths) - short) / sum(lengths[short:]) / overall)
 
 
 def test_cosine_of_gradients() -> None:

@@ -9,6 +9,7 @@ import typer
 
 from ridgeline.cli.run import execute
 from ridgeline.cli.settings import messages, output, print_json, settings_of
+from ridgeline.objectives.presets import PRESETS
 
 MODEL = typer.Option(
     "smollm2-135m-instruct",
@@ -25,6 +26,9 @@ REWARD = typer.Option(
 )
 PROMPTS = typer.Option(..., "--prompts", "-p", help="Prompt rows: a file, a folder or a hub id.")
 LEARNING_RATE = typer.Option(None, "--learning-rate", min=0.0, help="Peak learning rate of AdamW.")
+LORA = typer.Option(
+    None, "--lora", min=1, metavar="RANK", help="Train a LoRA adapter of this rank instead of every weight."
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -43,6 +47,7 @@ def sft(
     out: Path | None = OUT,
     epochs: float | None = typer.Option(None, "--epochs", help="Passes over the data (1)."),
     learning_rate: float | None = LEARNING_RATE,
+    lora: int | None = LORA,
     overrides: list[str] = SET,
 ) -> None:
     """Instruction tuning: next-token loss on what the assistant says.
@@ -50,8 +55,8 @@ def sft(
     \b
     ridgeline sft --data demonstrations.jsonl --out runs/tuned --set rows_per_step=8 --set overlong=drop
     """
-    options = {"data": data, "epochs": epochs, "optimiser": _rate(learning_rate, schedule="linear")}
-    _run(context, "sft", model, options, overrides, out)
+    options = {"data": data, "epochs": epochs, **learning(learning_rate, lora)}
+    run_stage(context, "sft", model, options, overrides, out)
 
 
 def reward_model(
@@ -60,13 +65,14 @@ def reward_model(
     model: str = MODEL,
     out: Path | None = OUT,
     backbone: str | None = typer.Option(
-        None, "--backbone", help="frozen (only a head learns, the default) or full."
+        None, "--backbone", help="frozen (only a head learns, the default) or full (the default with --lora)."
     ),
     layer: int | None = typer.Option(
         None, "--layer", help="Read the hidden state after this many layers; default: all."
     ),
     epochs: float | None = typer.Option(None, "--epochs", help="Passes over the pairs (1)."),
     learning_rate: float | None = LEARNING_RATE,
+    lora: int | None = LORA,
     overrides: list[str] = SET,
 ) -> None:
     """Fit a reward model to preferences by Bradley-Terry maximum likelihood.
@@ -76,12 +82,12 @@ def reward_model(
     """
     options = {
         "data": data,
-        "backbone": backbone,
+        "backbone": backbone if backbone is not None or lora is None else "full",
         "layer": layer,
         "epochs": epochs,
-        "optimiser": _rate(learning_rate, schedule="linear"),
+        **learning(learning_rate, lora),
     }
-    _run(context, "reward_model", model, options, overrides, out)
+    run_stage(context, "reward_model", model, options, overrides, out)
 
 
 def rl(
@@ -91,7 +97,7 @@ def rl(
     model: str = MODEL,
     out: Path | None = OUT,
     objective: str | None = typer.Option(
-        None, "--objective", help="grpo (default), rloo, ppo, reinforce, dr_grpo, dapo, gspo, cispo."
+        None, "--objective", help=f"A preset; default: grpo. There are {', '.join(PRESETS)}."
     ),
     steps: int | None = typer.Option(None, "--steps", help="Rollouts (20)."),
     heldout: str | None = typer.Option(None, "--heldout", help="Prompts to evaluate on before and after."),
@@ -99,6 +105,7 @@ def rl(
         None, "--kl", min=0.0, help="KL coefficient to the starting model (the objective's own)."
     ),
     learning_rate: float | None = LEARNING_RATE,
+    lora: int | None = LORA,
     overrides: list[str] = SET,
 ) -> None:
     """Policy optimisation: sample, score, move toward what scored better than expected.
@@ -109,14 +116,14 @@ def rl(
     """
     options: dict[str, Any] = {
         "prompts": prompts,
-        "reward": _absolute(reward),
+        "reward": anchored(reward),
         "objective": objective,
         "steps": steps,
         "heldout": heldout,
         "kl": None if kl is None else {"coefficient": kl},
-        "optimiser": _rate(learning_rate, betas=[0.9, 0.95]),
+        **learning(learning_rate, lora),
     }
-    _run(context, "rl", model, options, overrides, out)
+    run_stage(context, "rl", model, options, overrides, out)
 
 
 def collect(
@@ -138,17 +145,11 @@ def collect(
     \b
     ridgeline collect --model runs/tuned --prompts topics.jsonl --reward sentiment_sentence --pairs 500
     """
-    annotator: dict[str, Any] = {"gold": _absolute([gold])[0]}
+    annotator: dict[str, Any] = {"gold": anchored([gold])[0]}
     if temperature is not None:
         annotator["temperature"] = temperature
-    _run(
-        context,
-        "collect",
-        model,
-        {"prompts": prompts, "pairs": pairs, "annotator": annotator},
-        overrides,
-        out,
-    )
+    options = {"prompts": prompts, "pairs": pairs, "annotator": annotator}
+    run_stage(context, "collect", model, options, overrides, out)
 
 
 def evaluate(
@@ -176,7 +177,7 @@ def evaluate(
 
     settings = settings_of(context)
     plan = evaluation_recipe(
-        models, prompts=prompts, rewards=_absolute(reward), samples=samples, overrides=overrides
+        models, prompts=prompts, rewards=anchored(reward), samples=samples, overrides=overrides
     )
     folder = out if out is not None else Path("runs") / "evaluate"
     with observing(messages(), plan.recipe, quiet=settings.quiet) as observer:
@@ -187,7 +188,7 @@ def evaluate(
         print_outcome(output(), outcome, plan.recipe, quiet=settings.quiet)
 
 
-def _run(
+def run_stage(
     context: typer.Context,
     kind: str,
     model: str,
@@ -195,19 +196,27 @@ def _run(
     overrides: list[str],
     out: Path | None,
 ) -> None:
+    """Run a recipe whose only stage is of type ``kind``; options that are None keep their defaults."""
     from ridgeline.workbench.single import single_stage
 
-    name = out.name if out is not None and out.name[:1].isalnum() else None
-    recipe = single_stage(kind, model=model, options=options, overrides=overrides, name=name)
+    recipe = single_stage(kind, model=model, options=options, overrides=overrides, name=run_name(out))
     execute(context, recipe, out)
 
 
-def _rate(learning_rate: float | None, **defaults: Any) -> dict[str, Any] | None:
-    """A stage's optimiser with another peak rate; ``defaults`` are those that the stage sets for itself."""
-    return None if learning_rate is None else {"learning_rate": learning_rate, **defaults}
+def run_name(out: Path | None) -> str | None:
+    """The name of a run in the folder ``out``; None where a recipe cannot bear it."""
+    return out.name if out is not None and out.name[:1].isalnum() else None
 
 
-def _absolute(rewards: list[str]) -> list[str]:
+def learning(learning_rate: float | None, lora: int | None) -> dict[str, Any]:
+    """The options that every learning stage has; what is not named keeps the defaults of the stage."""
+    return {
+        "optimiser": None if learning_rate is None else {"learning_rate": learning_rate},
+        "adapter": None if lora is None else {"rank": lora},
+    }
+
+
+def anchored(rewards: list[str]) -> list[str]:
     """Reward files relative to the working directory stay right when the run is resumed elsewhere."""
     resolved = []
     for reward in rewards:

@@ -30,8 +30,8 @@ from ridgeline.objectives.distill import (
 from ridgeline.objectives.logprobs import log_softmax, token_logprobs
 from ridgeline.schema.stages.distill import Divergence
 
-CHUNK = 256
-"""Scored positions compared at one time: about ten tensors of [256, 49152] float32, 50 MB each."""
+CHUNK_LOGITS = 256 * 49152
+"""Logits of one side that exist at one time: 50 MB in float32, of which a divergence holds about ten."""
 OUTPUTS = ("divergence", "logp", "teacher_logp")
 TOP_K = 64
 """Tokens kept where the recipe does not say."""
@@ -77,9 +77,10 @@ class DistillForward:
             with torch.no_grad():
                 answers = [scored_hidden(one.module, taught, one.packed) for one in self.teachers]
         parts: list[tuple[Tensor, ...]] = []
-        for start in range(0, max(len(ids_S), 1), CHUNK):
-            given = [each[start : start + CHUNK] for each in (hidden_SH, ids_S, *answers)]
-            if torch.is_grad_enabled() and len(ids_S) > CHUNK:
+        size = chunk_size(module)
+        for start in range(0, max(len(ids_S), 1), size):
+            given = [each[start : start + size] for each in (hidden_SH, ids_S, *answers)]
+            if torch.is_grad_enabled() and len(ids_S) > size:
                 parts.append(checkpoint(self._compared, module, *given, use_reentrant=False))
             else:
                 parts.append(self._compared(module, *given))
@@ -132,10 +133,15 @@ def most_likely(teacher: Teacher, batch: MicroBatch, config: Divergence, width: 
     with torch.no_grad():
         hidden_SH = scored_hidden(teacher.module, batch, teacher.packed)
         found = [
-            _top_k(head_logits(teacher.module, hidden_SH[start : start + CHUNK])[..., :width], config)
-            for start in range(0, len(hidden_SH), CHUNK)
+            _top_k(head_logits(teacher.module, part_SH)[..., :width], config)
+            for part_SH in hidden_SH.split(chunk_size(teacher.module))
         ]
     return torch.cat([ids for ids, _ in found]), torch.cat([logp for _, logp in found])
+
+
+def chunk_size(module: PreTrainedModel) -> int:
+    """Scored positions whose logits exist at one time."""
+    return max(1, CHUNK_LOGITS // int(module.get_output_embeddings().weight.shape[0]))
 
 
 def scored_hidden(module: PreTrainedModel, batch: MicroBatch, packed: bool) -> Tensor:

@@ -65,7 +65,7 @@ def optimal_value(rewards: Tensor, beta: float) -> Tensor:
 
     beta: reward units per nat; large values tend to the mean of the group, small ones to its maximum. V* is
     exact for samples of the reference policy, and is estimated from the group. Raises ValueError when beta is
-    not above 0. Source: A*-PO, Brantley et al. 2025, equation 4.
+    not above 0. Source: A*-PO, Brantley et al. 2025.
     """
     if not beta > 0:
         raise ValueError(f"beta = {beta} must be above 0")
@@ -161,7 +161,7 @@ def rewards_to_go(rewards: Tensor, mask: Tensor, gamma: float) -> Tensor:
 def length_adaptive_lam(mask: Tensor, alpha: float) -> Tensor:
     """max(0, 1 - 1 / (alpha |a|)) of every row of mask `[B, T]`: long completions decay more slowly. `[B]`.
 
-    Source: VAPO, Yue et al. 2025, equation 9.
+    Source: VAPO, Yue et al. 2025.
     """
     tokens = (mask != 0).sum(-1).clamp(min=1)
     return (1 - 1 / (alpha * tokens)).clamp(min=0)

@@ -71,8 +71,8 @@ class PolicyObjective:
         (usually the completion limit of the run). With length = 1 tokens are summed, as REINFORCE has it.
     kl_coefficient: weight of the KL to the reference in nats; 0 switches it off and needs no reference.
     kl_estimator, kl_placement: see `objectives.kl` for the gradient that each pair yields.
-    kl_corrected: whether a KL in the loss is multiplied by the live token ratio, which makes its gradient
-        that of KL(policy || reference) for every estimator, off-policy too.
+    kl_corrected: whether a KL in the loss (k1 or k3) is multiplied by the live token ratio, which makes its
+        gradient that of KL(policy || reference), off-policy too.
     importance: correction of the sampler-learner mismatch; "truncated" caps the weight at importance_high,
         "masked" drops what leaves [importance_low, importance_high]. The weight is 1 where both agree.
     importance_level: weights per token, or one per sequence: the geometric mean ("sequence") or the product

@@ -131,6 +131,8 @@ def _kl(o: PolicyObjective) -> None:
         raise ValueError(
             "kl_corrected multiplies a KL in the loss by the live ratio; set kl_placement = 'loss'"
         )
+    if o.kl_corrected and o.kl_estimator == "k2":
+        raise ValueError("kl_corrected makes an unbiased estimator exact, and k2 is biased; use k1 or k3")
     if o.kl_placement == "loss" and o.kl_estimator == "k1" and not o.kl_corrected:
         raise ValueError(
             "k1 placed in the loss regularises nothing: its expected gradient is zero; "

@@ -13,8 +13,8 @@ class AdaptiveEntropy:
         value = level while entropy <= target, else 0
 
     target: nats per token. gain: what the level moves by in one step. minimum, maximum: bounds of the level,
-    which starts at minimum and in force. Raises ValueError for numbers that are not finite, gain or target not above 0,
-    and bounds out of order. Source: Skywork-OR1, He et al. 2025, section 4.4.
+    which starts at minimum and in force. Raises ValueError for numbers that are not finite, gain or target
+    not above 0, and bounds out of order. Source: Skywork-OR1, He et al. 2025.
     """
 
     def __init__(self, target: float, gain: float, minimum: float = 0.0, maximum: float = 1.0) -> None:

@@ -7,12 +7,10 @@ decides which gradient it yields (expected, on-policy, checked by enumeration in
     k1 in the loss                                 zero: no regularisation, only noise
     k2 in the loss                                 gradient of KL(policy || reference)
     k3 in the loss                                 gradient of KL(reference || policy)
-
-    any, times the live ratio, in the loss         gradient of KL(policy || reference), off-policy too
+    k1 or k3, times the live ratio, in the loss    gradient of KL(policy || reference), off-policy too
 
 The table is per decision: a KL in the reward also credits an early token for the divergence it causes later.
-The last line is `kl_corrected` (DeepSeek-V3.2 2025), exact for the unbiased estimators k1 and k3; for k2 it
-follows the gradient of its own biased expectation.
+The last line is `kl_corrected`, for unbiased estimators only. Source: DeepSeek-V3.2 2025, section 3.1.
 """
 
 from __future__ import annotations

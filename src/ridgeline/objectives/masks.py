@@ -62,7 +62,7 @@ def top_entropy_mask(entropy: Tensor, mask: Tensor, share: float) -> Tensor:
     """The ceil(share * valid tokens) valid tokens of highest entropy, boolean, ties included. Any shape.
 
     To be taken over a whole optimizer step. Raises ValueError unless 0 < share <= 1. Source: Wang et al.
-    2025, "Beyond the 80/20 rule", equation 5.
+    2025, "Beyond the 80/20 rule".
     """
     if not 0 < share <= 1:
         raise ValueError(f"share = {share} must lie in (0, 1]")

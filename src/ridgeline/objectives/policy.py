@@ -72,7 +72,7 @@ def policy_loss(
     needs reference or sampler log-probs that are missing.
     Sources: Williams 1992; Schulman et al. 2017 (equation 7); Shao et al. 2024 (equation 3); Zheng et al.
     2025 (equation 5); Zhao et al. 2025 (GMPO); MiniMax 2025 (equation 4); Gao et al. 2025 (SAPO); Le Roux et
-    al. 2025 (TOPR); VESPO 2026; Qi et al. 2026 (DPPO); Kimi 2025 (k1.5, equation 3); Brantley et al. 2025
+    al. 2025 (TOPR); VESPO 2026; Qi et al. 2026 (DPPO); Kimi 2025 (k1.5, section 2.3.2); Brantley et al. 2025
     (A2PO); Yao et al. 2025 for the importance weight; INTELLECT-2 2025 for clip_delta.
     """
     valid = mask != 0

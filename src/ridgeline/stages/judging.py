@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 
-from ridgeline.models.batch import Unit
-from ridgeline.models.score_model import score_forward
+from ridgeline.data.steps import step_ends
+from ridgeline.models.load import load_tokenizer
+from ridgeline.models.score_model import ScoreModel, score_forward
 from ridgeline.rewards.combine import Component, RewardSet, function_reward
-from ridgeline.rewards.reward_model import ModelReward
+from ridgeline.rewards.reward_model import EnsembleDoubt, JudgeReward
 from ridgeline.schema.records import Sample
 from ridgeline.schema.stages.common import RewardSpec, Work
 from ridgeline.stages.context import StageContext
@@ -22,27 +24,43 @@ def reward_set(
     rewards: Sequence[RewardSpec],
     monitors: Sequence[RewardSpec] = (),
 ) -> RewardSet:
-    """All components; ``rewards`` add up to the total, ``monitors`` are only recorded."""
-    return RewardSet(
-        [(component_for(context, engine, spec), spec.weight) for spec in rewards],
-        [component_for(context, engine, spec) for spec in monitors],
-    )
+    """All components; ``rewards`` add up to the total, ``monitors`` are only recorded.
+
+    A reward model of several heads has a monitor beside it, which records how far they differ.
+    """
+    weighted = [(component_for(context, engine, spec), spec.weight) for spec in rewards]
+    watched = [component_for(context, engine, spec) for spec in monitors]
+    return RewardSet(weighted, [*watched, *doubts([*(component for component, _ in weighted), *watched])])
+
+
+def doubts(components: Sequence[Component]) -> list[Component]:
+    """A monitor for each component that is a reward model of several heads."""
+    return [EnsembleDoubt(each) for each in components if isinstance(each, JudgeReward) and each.heads > 1]
 
 
 def component_for(context: StageContext, engine: LocalEngine, spec: RewardSpec) -> Component:
     """An earlier stage's reward model runs on the engine; anything else in a process that can be killed."""
     if not context.is_stage(spec.function):
         return function_reward(spec.function, timeout=spec.timeout)
-    role = f"judge {spec.function}"
+    return judge_reward(context, engine, spec.function)
+
+
+def judge_reward(context: StageContext, engine: LocalEngine, stage: str) -> JudgeReward:
+    """The reward model that ``stage`` made, loaded once per engine; process models give step scores too."""
+    role = f"judge {stage}"
     if role not in engine.roles:
-        model = context.score_model(spec.function)
         work = Work()
-        engine.add(role, model, score_forward, tokens_per_microbatch=work.tokens_per_microbatch)
+        engine.add(
+            role, context.score_model(stage), score_forward, tokens_per_microbatch=work.tokens_per_microbatch
+        )
+    model = engine.roles[role].module
+    assert isinstance(model, ScoreModel)
 
-    def score(units: Sequence[Unit]) -> list[float]:
-        return [float(scores["score"]) for scores in engine.score(role, units)]
-
-    return ModelReward(spec.function, score)
+    ends = None
+    if model.kind.has_steps:
+        tokenizer = load_tokenizer(str(context.output_of(stage).model))
+        ends = partial(step_ends, tokenizer=tokenizer, separator=model.kind.step_separator)
+    return JudgeReward(stage, partial(engine.score, role), step_ends=ends, heads=len(model.kind.combining))
 
 
 def rewards_tensor(samples: Sequence[Sample], prompts: int, name: str = "total") -> torch.Tensor:

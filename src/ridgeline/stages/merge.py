@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from ridgeline.models import merge
 from ridgeline.models.forward import PolicyForward
 from ridgeline.models.load import LanguageModel
 from ridgeline.models.merge import StoredModel
+from ridgeline.rewards.combine import TOTAL, RewardSet
 from ridgeline.schema.errors import RunError
 from ridgeline.schema.records import Sample
 from ridgeline.schema.stages.common import Work
@@ -138,9 +140,16 @@ def _compare(context: StageContext, config: MergeStage, merged: LanguageModel) -
         for role in models:
             folder = context.folder.samples / role
             samples[role] = sample_in_parts(
-                context, engine, role, requests, config.sampling, folder, rewards.score
+                context, engine, role, requests, config.sampling, folder, partial(_score, rewards)
             )
     finally:
         rewards.close()
     measured = {role: measurements(engine, role, samples[role], reference="before") for role in models}
     return {**measured, "difference": differences(samples["before"], samples["after"])}
+
+
+def _score(rewards: RewardSet, samples: list[Sample]) -> None:
+    """Every reward by itself: nothing is trained on their sum."""
+    rewards.score(samples)
+    for sample in samples:
+        del sample.rewards[TOTAL]

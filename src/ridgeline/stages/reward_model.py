@@ -1,26 +1,21 @@
-"""Reward modelling: Bradley-Terry on preference pairs, with a frozen or a fully tuned backbone.
+"""Reward modelling from pairs, rankings, outcomes or steps, with a frozen or a tuned backbone.
 
-Both go through the same loop. With a frozen backbone the pooled features are computed once and only the head
-learns; the saved reward model is the same kind of folder either way.
+All of it goes through the same loop. With a frozen backbone the pooled features are computed once and only
+the heads learn; the saved reward model is the same kind of folder either way.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from ridgeline.data.formats import preferences
-from ridgeline.data.order import batch_indices
-from ridgeline.data.pairs import PairData, build_pairs
-from ridgeline.data.sources import read_rows
-from ridgeline.data.split import holdout
-from ridgeline.models.batch import Unit
+from ridgeline.models.batch import Row, Unit
 from ridgeline.models.load import LanguageModel
+from ridgeline.models.probe import supports_packing
+from ridgeline.models.score_heads import HeadKind
 from ridgeline.models.score_model import (
     ScoreModel,
     feature_forward,
@@ -28,212 +23,196 @@ from ridgeline.models.score_model import (
     score_forward,
     score_model_from,
 )
+from ridgeline.schema.errors import UsageError
 from ridgeline.schema.records import Preference
-from ridgeline.schema.run_folder import Metrics, read_lines
+from ridgeline.schema.run_folder import read_lines
 from ridgeline.schema.stages import RewardModelStage
-from ridgeline.stages.collect import OUTPUT
 from ridgeline.stages.context import StageContext, ends
-from ridgeline.statistics.agreement import (
-    expected_calibration_error,
-    pairwise_accuracy_interval,
-    pearson,
-    reliability_table,
-)
-from ridgeline.statistics.bradley_terry import noise_ceiling, probability
+from ridgeline.stages.reward_model_data import UNITS, Judged, datasets
+from ridgeline.stages.reward_model_heads import START, assign_heads, head_kind, objective_for
+from ridgeline.stages.reward_model_job import ROLE, RewardModelJob
+from ridgeline.stages.reward_model_reports import combined_report
+from ridgeline.statistics.bradley_terry import noise_ceiling
 from ridgeline.training.local import LocalEngine
-from ridgeline.training.loop import StepPlan, Update
-from ridgeline.training.pairwise import PairwiseRanking
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+BACKBONE = "backbone"
+FEATURE_BYTES = 4 * 2**30
+"""Cached features of tokens beyond this are refused: they would silently fill the memory of a laptop."""
+HEAD_TOKENS = 2**16
+"""A head alone runs on many more tokens at a time than a backbone."""
 
 
 def run(context: StageContext, config: RewardModelStage) -> dict[str, Any]:
     """Train, save, report held-out accuracy, calibration and the ceiling that label noise sets."""
     language_model = context.language_model(config.model)
-    train_pairs, heldout_pairs, heldout = _datasets(context, config, language_model)
-    model = score_model_from(language_model, layer=config.layer, pooling=config.pooling)
+    train, heldout = datasets(context, config, language_model.tokenizer)
+    kind = head_kind(config, train)
+    assign_heads(train, kind, context.seed)
+    model = score_model_from(language_model, layer=config.layer, pooling=config.pooling, kind=kind)
+    if config.members > 1:
+        model.head.draw(START, context.seed)
     engine = LocalEngine(context.device)
-    budget = config.work.tokens_per_microbatch
-    if config.backbone == "frozen":
-        engine.add("backbone", model, feature_forward, tokens_per_microbatch=budget)
-        _cache_features(
-            context, engine, model, [*train_pairs.units, *heldout_pairs.units], len(train_pairs.units)
-        )
-        model.head.requires_grad_(True)
-        engine.add(
-            "reward", model.head, head_forward, tokens_per_microbatch=2**40, optimiser=config.optimiser
-        )
-    else:
-        engine.add("reward", model, score_forward, tokens_per_microbatch=budget, optimiser=config.optimiser)
-    objective = PairwiseRanking(centering=config.centering, penalty=config.penalty, head=model.head)
-    job = RewardModelJob(config, engine, objective, train_pairs.units, heldout_pairs, heldout, context.seed)
-    context.train(engine, job)
-    _standardise(model, engine, train_pairs.units)
+    adapter = _add_roles(context, config, engine, language_model, model, (train, heldout))
+    objective = objective_for(config, kind, model.head)
+    context.train(engine, RewardModelJob(config, engine, objective, kind, train, heldout, context.seed))
+    if adapter is not None:
+        _merge(context, model, adapter)
+    if not kind.per_token:
+        _standardise(model, engine, train.units)
     context.observer.phase("saving the model")
     model.save(context.folder.model, language_model.tokenizer)
+    return _result(context, config, engine, kind, (train, heldout))
+
+
+def _result(
+    context: StageContext,
+    config: RewardModelStage,
+    engine: LocalEngine,
+    kind: HeadKind,
+    data: tuple[Judged, Judged],
+) -> dict[str, Any]:
+    train, heldout = data
     before, after = ends(read_lines(context.folder.evaluations))
-    return {
-        "pairs": len(train_pairs.units),
-        "heldout_pairs": len(heldout_pairs.units),
-        "dropped": train_pairs.dropped,
+    unit = UNITS[config.loss]
+    result: dict[str, Any] = {
+        "loss": config.loss,
+        unit: len(train.units),
+        f"heldout_{unit}": len(heldout.units),
+        "dropped": train.dropped,
         "before": {key: value for key, value in before.items() if key != "step"},
         "after": {key: value for key, value in after.items() if key != "step"},
-        "ceiling": _ceiling(context, config, job.heldout_preferences),
     }
+    if config.loss == "bradley_terry":
+        result["ceiling"] = _ceiling(context, config, heldout)
+    if config.members > 1 and heldout.units:
+        result["combined"] = combined_report(heldout, engine.score(ROLE, heldout.units), kind)
+    return result
 
 
-def _datasets(
-    context: StageContext, config: RewardModelStage, language_model: LanguageModel
-) -> tuple[PairData, PairData, list[Preference]]:
-    context.observer.phase("preparing data")
-    source = config.data
-    if context.is_stage(source):
-        source = str(context.output_of(source).path / OUTPUT)
-    rows = preferences(read_rows(source), source)
-    if isinstance(config.heldout, str):
-        heldout = preferences(read_rows(config.heldout), config.heldout)
-    else:
-        rows, heldout = holdout(rows, config.heldout, _prompt_key, context.seed)
-    sets = [
-        build_pairs(part, language_model.tokenizer, max_length=config.max_length, overlong=config.overlong)
-        if part
-        else PairData()  # heldout = 0
-        for part in (rows, heldout)
-    ]
-    for pairs in sets:
-        for reason, count in pairs.dropped.items():
-            context.warn(f"{count} pairs dropped: {reason}")
-    return sets[0], sets[1], heldout
+def _add_roles(
+    context: StageContext,
+    config: RewardModelStage,
+    engine: LocalEngine,
+    language_model: LanguageModel,
+    model: ScoreModel,
+    data: tuple[Judged, Judged],
+) -> PeftModel | None:
+    """The role that learns, and with a frozen backbone the features it learns on."""
+    packed = _packed(config, language_model)
+    budget = config.work.tokens_per_microbatch
+    if config.backbone == "frozen":
+        engine.add(BACKBONE, model, feature_forward, packed=packed, tokens_per_microbatch=budget)
+        _cache_features(context, engine, model, data)
+        model.head.requires_grad_(True)
+        whole = HEAD_TOKENS if model.kind.per_token else 2**40
+        engine.add(ROLE, model.head, head_forward, tokens_per_microbatch=whole, optimiser=config.optimiser)
+        return None
+    adapter = None
+    if config.adapter is not None:
+        from ridgeline.models.adapters import add_adapter, trainable_share
+
+        adapter = add_adapter(model.backbone, config.adapter, seed=context.seed)
+        share = 100 * trainable_share(model.backbone)
+        context.observer.note(
+            f"{config.adapter.kind} of rank {config.adapter.rank}: {share:.2f} % of the weights learn"
+        )
+    engine.add(
+        ROLE,
+        model,
+        score_forward,
+        packed=packed,
+        tokens_per_microbatch=budget,
+        optimiser=config.optimiser,
+        recompute=config.work.checkpointing,
+    )
+    return adapter
 
 
-def _prompt_key(preference: Preference) -> str:
-    return preference.prompt_id or preference.prompt[-1].content
+def _packed(config: RewardModelStage, language_model: LanguageModel) -> bool:
+    supported = supports_packing(language_model.module, config.max_length)
+    if config.work.layout == "packed" and not supported:
+        raise UsageError('this model does not support work.layout = "packed"; use "auto".')
+    return supported and config.work.layout != "padded"
+
+
+def _merge(context: StageContext, model: ScoreModel, adapter: PeftModel) -> None:
+    """The adapter by itself beside the model, and in the model's weights."""
+    from ridgeline.models.adapters import merge
+
+    adapter.save_pretrained(str(context.folder.adapter), save_embedding_layers=False)
+    model.backbone = merge(adapter)
 
 
 def _cache_features(
-    context: StageContext, engine: LocalEngine, model: ScoreModel, units: Sequence[Unit], fitted: int
+    context: StageContext, engine: LocalEngine, model: ScoreModel, data: tuple[Judged, Judged]
 ) -> None:
-    """Pooled features of every row; standardised by the training rows (the first ``fitted`` units)."""
+    """Features of every row, or of its scored tokens where the model answers there.
+
+    Standardised by the training rows.
+    """
     context.observer.phase("computing features")
-    rows = [row for unit in units for row in unit]
-    # A completion stands in several pairs; its features are computed once.
-    distinct = {(row.ids.tobytes(), row.prefix): row for row in rows}
-    scores = engine.score("backbone", [[row] for row in distinct.values()])
-    features = {key: score["features"] for key, score in zip(distinct, scores, strict=True)}
+    train, heldout = ([row for unit in part.units for row in unit] for part in data)
+    rows = [*train, *heldout]
+    _check_size(model, rows)
+    distinct: dict[tuple[bytes, bytes], Row] = {}
+    for row in rows:  # a completion stands in several pairs; its features are computed once
+        distinct.setdefault(_key(row), row)
+    units = _by_prompt(list(distinct.values()))
+    scored = [row for unit in units for row in unit]
+    features = {}
+    for row, score in zip(scored, engine.score(BACKBONE, units), strict=True):
+        own = score["features"]
+        # A copy, so that the padding beside it can be freed.
+        features[_key(row)] = own[: len(row.targets)].copy() if model.kind.per_token else own
     for row in rows:
-        row.features = features[row.ids.tobytes(), row.prefix]
-    training = np.stack([row.features for row in rows[: 2 * fitted] if row.features is not None])
+        row.features = features[_key(row)]
+    stacked = [row.features for row in train if row.features is not None]
+    training = np.concatenate(stacked) if model.kind.per_token else np.stack(stacked)
     model.head.standardise_features(torch.from_numpy(training).to(context.device))
 
 
+def _key(row: Row) -> tuple[bytes, bytes]:
+    return row.ids.tobytes(), row.targets.tobytes()
+
+
+def _by_prompt(rows: Sequence[Row]) -> list[Unit]:
+    """Rows of one prompt together, so that a packed layout reads it once."""
+    units: dict[bytes, Unit] = {}
+    for row in rows:
+        units.setdefault(row.ids[: row.prefix].tobytes(), []).append(row)
+    return list(units.values())
+
+
+def _check_size(model: ScoreModel, rows: Sequence[Row]) -> None:
+    places = sum(len(row.targets) for row in rows) if model.kind.per_token else len(rows)
+    size = 4 * places * model.head.linear.in_features
+    if size > FEATURE_BYTES:
+        raise UsageError(
+            f"the features of {places} tokens take {size / 2**30:.1f} GiB, and {FEATURE_BYTES // 2**30} are "
+            'the limit; use fewer rows, or backbone = "full" with an adapter.'
+        )
+
+
 def _standardise(model: ScoreModel, engine: LocalEngine, units: Sequence[Unit]) -> None:
-    """Scores of the training completions get mean 0 and deviation 1.
+    """Scores of the training completions get mean 0 and deviation 1, head by head.
 
-    A KL coefficient then means the same whatever the head's scale. Calibration is measured before, on the
-    scale on which differences are log-odds.
+    A KL coefficient then means the same whatever the head's scale, and members of an ensemble differ by what
+    they say and not by their free levels. Calibration is measured before, on the scale on which differences
+    are log-odds.
     """
-    scores = torch.tensor([float(score["score"]) for score in engine.score("reward", units)])
-    model.head.standardise_scores(scores.to(model.head.offset.device))
+    scores_RK = np.array([score["heads"][0] for score in engine.score(ROLE, units)])
+    model.head.standardise_scores(torch.from_numpy(scores_RK).to(model.head.offset.device))
 
 
-def _ceiling(
-    context: StageContext, config: RewardModelStage, heldout: Sequence[Preference]
-) -> dict[str, float] | None:
+def _ceiling(context: StageContext, config: RewardModelStage, heldout: Judged) -> dict[str, float] | None:
     """The best accuracy and loss that any model could reach, known when the annotator was simulated."""
     stage = next((stage for stage in context.recipe.stage if stage.name == config.data), None)
-    if not heldout or stage is None or stage.type != "collect" or stage.annotator.shuffle_labels:
+    pairs = [entry.item for entry in heldout.entries if isinstance(entry.item, Preference)]
+    if not pairs or stage is None or stage.type != "collect" or stage.annotator.shuffle_labels:
         return None
-    gaps = [preference.scores["chosen"] - preference.scores["rejected"] for preference in heldout]
+    gaps = [pair.scores["chosen"] - pair.scores["rejected"] for pair in pairs]
     ceiling = noise_ceiling(np.abs(gaps), stage.annotator.temperature)
     return {"accuracy": ceiling.accuracy, "nll": ceiling.nll}
-
-
-class RewardModelJob:
-    """Batches of pairs as a pure function of (seed, step)."""
-
-    def __init__(
-        self,
-        config: RewardModelStage,
-        engine: LocalEngine,
-        objective: PairwiseRanking,
-        units: Sequence[Unit],
-        heldout: PairData,
-        heldout_preferences: Sequence[Preference],
-        seed: int,
-    ) -> None:
-        self.config = config
-        self.engine = engine
-        self.objective = objective
-        self.units = units
-        self.heldout = heldout
-        self.heldout_preferences = [heldout_preferences[index] for index in heldout.source]
-        self.seed = seed
-        self.per_step = min(config.pairs_per_step, len(units))
-        self.steps = max(1, math.ceil(config.epochs * len(units) / self.per_step))
-        self.evaluate_every = config.evaluate_every
-        self.checkpoint_every = config.checkpoint_every
-
-    def plan(self, step: int) -> StepPlan:
-        chosen = batch_indices(len(self.units), self.per_step, step, self.seed)
-        units = [self.units[index] for index in chosen]
-        return StepPlan([Update("reward", units, self.objective, self.config.optimiser)])
-
-    def evaluate(self, step: int) -> dict[str, Any]:
-        if not self.heldout.units:
-            return {}
-        scores = np.array(
-            [float(score["score"]) for score in self.engine.score("reward", self.heldout.units)]
-        )
-        return heldout_report(scores[0::2], scores[1::2], self.heldout_preferences)
-
-    def after_step(self, step: int, metrics: Metrics) -> None: ...
-
-    def state(self) -> dict[str, Any]:
-        return {}
-
-    def restore(self, state: dict[str, Any]) -> None: ...
-
-
-def heldout_report(
-    chosen: np.ndarray[Any, np.dtype[np.float64]],
-    rejected: np.ndarray[Any, np.dtype[np.float64]],
-    pairs: Sequence[Preference],
-) -> dict[str, Any]:
-    """Accuracy against the labels (interval over prompts), loss, calibration; the same against known gold.
-
-    Calibration looks at each pair in the order it was shown: with the chosen one always first every outcome
-    would be 1 and nothing could be miscalibrated.
-    """
-    clusters = [_prompt_key(pair) for pair in pairs]
-    probabilities = probability(chosen - rejected)
-    first_is_chosen = np.array([pair.first_shown == "chosen" for pair in pairs])
-    shown_first = np.where(first_is_chosen, probabilities, 1 - probabilities)
-    report: dict[str, Any] = {
-        "accuracy": pairwise_accuracy_interval(chosen, rejected, clusters).as_dict(),
-        "nll": float(np.logaddexp(0, rejected - chosen).mean()),
-        "calibration_error": expected_calibration_error(shown_first, first_is_chosen.astype(float)),
-        "reliability": [
-            asdict(bin_) for bin_ in reliability_table(shown_first, first_is_chosen.astype(float))
-        ],
-    }
-    if all({"chosen", "rejected"} <= pair.scores.keys() for pair in pairs):
-        report |= _against_gold(chosen, rejected, pairs, clusters)
-    return report
-
-
-def _against_gold(
-    chosen: np.ndarray[Any, np.dtype[np.float64]],
-    rejected: np.ndarray[Any, np.dtype[np.float64]],
-    pairs: Sequence[Preference],
-    clusters: Sequence[str],
-) -> dict[str, Any]:
-    gold = np.array([[pair.scores["chosen"], pair.scores["rejected"]] for pair in pairs])
-    better = np.where(gold[:, 0] > gold[:, 1], chosen, rejected)
-    worse = np.where(gold[:, 0] > gold[:, 1], rejected, chosen)
-    decided = gold[:, 0] != gold[:, 1]
-    correlation = pearson(np.concatenate([chosen, rejected]), gold.T.flatten())
-    if not decided.any():  # every pair ties, so there is no order to agree with
-        return {}
-    names = [cluster for cluster, keep in zip(clusters, decided, strict=True) if keep]
-    return {
-        "accuracy_against_gold": pairwise_accuracy_interval(better[decided], worse[decided], names).as_dict(),
-        "correlation_with_gold": None if math.isnan(correlation) else correlation,
-    }

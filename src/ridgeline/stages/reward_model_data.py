@@ -160,9 +160,7 @@ def _margins(context: StageContext, items: Sequence[Item], where: str) -> list[f
         assert isinstance(item, Preference)
         if item.margin is not None:
             if item.margin < 0:
-                raise DataError(
-                    f"{where}, row {number}, margin: {item.margin:g} is below 0; swap the sides, or remove it."
-                )
+                raise DataError(f"{where}, row {number}, margin: {item.margin:g} is below 0; swap the sides.")
             margins.append(item.margin)
         elif {"chosen", "rejected"} <= item.scores.keys():
             gap = item.scores["chosen"] - item.scores["rejected"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -44,10 +44,10 @@ def head_kind(config: RewardModelStage, train: Judged) -> HeadKind:
         groups = sorted({entry.group for entry in train.entries})
         if len(groups) < 2 or SHARED in groups:
             raise DataError(
-                f"heads_by = '{config.heads_by}' finds {', '.join(groups)} only; it takes two groups at least."
+                f"heads_by = '{config.heads_by}' finds only {', '.join(groups)}; it takes two groups or more."
             )
         heads = (*groups, SHARED)
-        choices = [*groups, *get_args(Combine)]
+        choices = [*heads, *get_args(Combine)]
         if config.combine not in choices:
             raise UsageError(f"combine = '{config.combine}' is no group; {nearest(config.combine, choices)}")
     return HeadKind(
@@ -79,7 +79,7 @@ def objective_for(config: RewardModelStage, kind: HeadKind, head: ScoreHead) -> 
             names=names,
             measured=measured,
         )
-    loss = config.loss
+    loss: Literal["grouped", "plackett_luce"] = "grouped" if config.loss == "grouped" else "plackett_luce"
     return ListRanking(loss, penalty=penalty, head=head, names=names, measured=measured)
 
 

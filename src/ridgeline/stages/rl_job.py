@@ -100,8 +100,10 @@ class RlJob:
         if self.pretraining:
             return True
         in_loss = self.objective.kl_placement == "loss" and self.kl_coefficient > 0
+        moved = self.per_rollout > 1 or self.objective.anchor == "reference"
+        regresses = self.objective.bounding == "regression" and moved
         # These pull on every completion, whatever its advantage.
-        always = in_loss or self.entropy_coefficient > 0 or self.objective.bounding == "regression"
+        always = in_loss or self.entropy_coefficient > 0 or regresses
         imitates = self.objective.positive_nll > 0 and any(
             row.values["positive"] for index in chosen for row in self.units[index]
         )

@@ -18,6 +18,8 @@ from ridgeline.schema.stages.common import Sampling
 from ridgeline.workbench import sampling as sampling_
 from ridgeline.workbench.evaluating import evaluate_models, evaluation_recipe
 from ridgeline.workbench.launch import check_new, default_folder, existing_run, launch, recipe_to_resume
+from ridgeline.workbench.merging import merge_models, merge_plan
+from ridgeline.workbench.outside import portable
 from ridgeline.workbench.progress import observing
 from ridgeline.workbench.replay import replay as replay_rollouts
 from ridgeline.workbench.rewards import reward_name
@@ -26,6 +28,10 @@ from ridgeline.workbench.single import single_stage
 Data = str | Path | Sequence[Mapping[str, Any]]
 Reward = str | Callable[..., Any]
 Summary = dict[str, Any]
+SOURCES = ("data", "prompts", "heldout")
+"""Options that name rows; in Python they may be the rows."""
+REWARDS = ("reward", "rewards", "monitor")
+"""Options that list rewards; in Python they may be functions."""
 
 
 def run(
@@ -106,6 +112,29 @@ def train_reward_model(
     return _train("reward_model", model, out, {"data": data, **options}, quiet=quiet)
 
 
+def train_preference(
+    model: LanguageModel | str, data: Data | None, out: str | Path, *, quiet: bool = False, **options: Any
+) -> Summary:
+    """Direct alignment on preference pairs: DPO and its relatives (``objective="simpo"``, ``beta`` inside it).
+
+    ``data`` None makes the pairs on the way: ``online={"method": "dpo", "prompts": ..., "reward": ...}``, its
+    prompts as a file or a list of dicts, its rewards as for ``train_rl``. ``options`` are those of the stage
+    (objective, epochs, adapter={"rank": 16}, optimiser={"learning_rate": ...}) and seed, device, dtype.
+
+    Raises:
+        UsageError: neither data nor online, or both; a reward that only exists in this process.
+    """
+    given = {} if data is None else {"data": data}
+    return _train("preference", model, out, {**given, **options}, quiet=quiet)
+
+
+def train_unpaired(
+    model: LanguageModel | str, data: Data, out: str | Path, *, quiet: bool = False, **options: Any
+) -> Summary:
+    """Alignment on single completions (``prompt``, ``completion``, ``label``: liked or not): KTO, BCO, APO."""
+    return _train("unpaired", model, out, {"data": data, **options}, quiet=quiet)
+
+
 def train_rl(
     model: LanguageModel | str,
     prompts: Data,
@@ -123,8 +152,89 @@ def train_rl(
     Raises:
         UsageError: a function that only exists in this process (a lambda, a notebook cell).
     """
-    names = [reward_name(each) for each in _listed(reward)]
-    return _train("rl", model, out, {"prompts": prompts, "reward": names, **options}, quiet=quiet)
+    given = {"prompts": prompts, "reward": _listed(reward)}
+    return _train("rl", model, out, {**given, **options}, quiet=quiet)
+
+
+def reject(
+    model: LanguageModel | str,
+    prompts: Data,
+    reward: Reward | Sequence[Reward],
+    out: str | Path,
+    *,
+    quiet: bool = False,
+    **options: Any,
+) -> Summary:
+    """Rejection sampling: keep the completions with the best ``reward`` and fine-tune on them.
+
+    Give ``heldout`` prompts, on which the model is compared with a control that learned from completions
+    chosen at random, or ``control=False``. ``options`` are those of the stage (samples_per_prompt, keep,
+    train=False for best-of-N alone, preferences="best_worst") and seed, device, dtype.
+
+    Raises:
+        UsageError: neither heldout nor control=False; a reward that only exists in this process.
+    """
+    given = {"prompts": prompts, "reward": _listed(reward)}
+    return _train("reject", model, out, {**given, **options}, quiet=quiet)
+
+
+def distill(
+    model: LanguageModel | str,
+    data: Data,
+    teacher: LanguageModel | str | Sequence[LanguageModel | str] | None,
+    out: str | Path,
+    *,
+    mode: str = "offline",
+    quiet: bool = False,
+    **options: Any,
+) -> Summary:
+    """Bring a student's next-token distributions to those of one teacher or several of its vocabulary.
+
+    ``data`` are demonstrations or, where a model writes (mode "on_policy" and others), prompts; ``teacher`` is
+    None in mode "self" and with ``teacher_file``. ``options`` are those of the stage (divergence, steps,
+    privileged={"hint": ...}) and seed, device, dtype.
+    """
+    folder = Path(out)
+    check_new(folder)
+    given = {"mode": mode, "data": data, **options}
+    if teacher is not None:
+        several = [teacher] if isinstance(teacher, str | LanguageModel) else list(teacher)
+        given["teacher"] = [
+            portable(each) if isinstance(each, str) else _saved(each, folder / "teachers" / str(number))
+            for number, each in enumerate(several, 1)
+        ]
+    return _train("distill", model, folder, given, quiet=quiet)
+
+
+def merge(
+    models: Sequence[LanguageModel | str],
+    out: str | Path,
+    *,
+    method: str = "linear",
+    start: LanguageModel | str | None = None,
+    quiet: bool = False,
+    **options: Any,
+) -> Summary:
+    """One model out of several, by arithmetic on their weights; then ``load_model(out)``.
+
+    ``start`` is what they were tuned from, for task_arithmetic, ties and dare. ``options`` are those of the
+    stage (weights, density, scale; heldout and rewards compare the first model with the merged one) and seed,
+    device, dtype.
+
+    Raises:
+        UsageError: options that do not fit the method, models that cannot be merged.
+    """
+    folder = Path(out)
+    names = [
+        each if isinstance(each, str) else _saved(each, folder / "models" / str(number))
+        for number, each in enumerate(models, 1)
+    ]
+    origin = start if start is None or isinstance(start, str) else _saved(start, folder / "models" / "start")
+    made = {"method": method, **_plain(options, folder)}
+    name = folder.name if folder.name[:1].isalnum() else None
+    plan = merge_plan(names, start=origin, options=made, name=name)
+    with observing(Console(), plan.recipe, quiet=quiet) as observer:
+        return merge_models(plan, folder, observer=observer).as_dict()
 
 
 def evaluate(
@@ -188,12 +298,10 @@ def _train(
 ) -> Summary:
     folder = Path(out)
     check_new(folder)
-    for key in ("data", "prompts", "heldout"):
-        if key in options and not isinstance(options[key], float):
-            options[key] = _as_file(options[key], folder, key)
-    source = model if isinstance(model, str) else _saved(model, folder)
+    given = _plain(options, folder)
+    source = model if isinstance(model, str) else _saved(model, folder / "start")
     name = folder.name if folder.name[:1].isalnum() else None
-    return _run(single_stage(kind, model=source, options=options, name=name), folder, quiet=quiet)
+    return _run(single_stage(kind, model=source, options=given, name=name), folder, quiet=quiet)
 
 
 def _run(recipe: Recipe, out: str | Path | None, *, resume_run: bool = False, quiet: bool) -> Summary:
@@ -214,9 +322,8 @@ def _as_file(data: Any, folder: Path, name: str) -> str:
 
 def _saved(model: LanguageModel, folder: Path) -> str:
     """The weights as they are now, not those of the path they were loaded from."""
-    start = folder / "start"
-    model.save(start)
-    return str(start)
+    model.save(folder)
+    return str(folder)
 
 
 def _listed(reward: Reward | Sequence[Reward]) -> list[Reward]:

@@ -39,10 +39,10 @@ def single_stage(
     }
     if found.chat_template is not None:
         values.setdefault("chat_template", found.chat_template)
-    return resolve_recipe(values, Path.cwd(), [_to_stage(kind, each) for each in overrides or []])
+    return resolve_recipe(values, Path.cwd(), [to_stage(kind, each) for each in overrides or []])
 
 
-def _to_stage(kind: str, override: str) -> str:
+def to_stage(kind: str, override: str) -> str:
     """``epochs=2`` means the stage's epochs; ``seed=2`` the recipe's seed."""
     first = override.partition("=")[0].strip().split(".")[0]
     return override if first in (*TOP_KEYS, kind) or "=" not in override else f"{kind}.{override}"

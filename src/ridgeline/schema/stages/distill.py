@@ -39,7 +39,8 @@ class Teacher(Config):
     """One teacher, by name alone or as a table."""
 
     model: str
-    """``base``, an earlier stage, a model folder, a GGUF file or a hub id; with the student's vocabulary."""
+    """``base``, an earlier stage, a model folder, a GGUF file or a hub id; with the student's vocabulary. A
+    relative path counts from the working directory."""
     weight: float = Field(1.0, gt=0)
     """Its share beside other teachers; shares are divided by their sum."""
 

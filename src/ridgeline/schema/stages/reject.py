@@ -52,7 +52,7 @@ class RejectStage(LearningStage):
     control: bool = True
     """Also train a second copy of the model on completions chosen at random, as many and with the same steps,
     and report the difference. Fine-tuning on one's own samples changes a model by itself: read only the
-    difference."""
+    difference. Costs the time and the memory of a second learner."""
     repeat: int = Field(1, ge=1)
     """Rounds of sampling and fine-tuning; each samples from the model that the one before it made."""
     restart: Literal["start", "current"] = "start"

@@ -16,6 +16,7 @@ from ridgeline.schema.reward_kinds import (
     ScoreAggregate,
 )
 from ridgeline.schema.stages.common import LearningStage, Optimiser, Reference, Source
+from ridgeline.schema.stages.preference import PAIR_STAGES
 
 MEANT_FOR: dict[str, tuple[str, ...]] = {
     "margin": ("bradley_terry",),
@@ -35,7 +36,7 @@ class RewardModelStage(LearningStage):
 
     type: Literal["reward_model"] = "reward_model"
     data: Source
-    """Rows of the kind that ``loss`` learns from, or (preferences) the name of a ``collect`` stage."""
+    """Rows of the kind that ``loss`` learns from, or the name of an earlier stage that writes pairs."""
     heldout: Annotated[str | float, SOURCE] = 0.15
     """A file of held-out rows, or the fraction of prompts to hold out (rows of a prompt go together)."""
     loss: RewardLoss = "bradley_terry"
@@ -88,7 +89,7 @@ class RewardModelStage(LearningStage):
     checkpoint_every: int = Field(50, ge=1)
 
     def references(self) -> list[Reference]:
-        return [*super().references(), Reference("data", self.data, ("collect",), elsewhere=True)]
+        return [*super().references(), Reference("data", self.data, PAIR_STAGES, elsewhere=True)]
 
     @model_validator(mode="after")
     def _meant_for_this_loss(self) -> RewardModelStage:

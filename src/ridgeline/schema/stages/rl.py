@@ -38,7 +38,7 @@ class Kl(Config):
         if self.estimator == "k1" and self.placement == "loss" and not self.corrected:
             raise ValueError(
                 "k1 placed in the loss regularises nothing (its expected gradient is zero); "
-                'use placement = "reward", estimator = "k2" or "k3", or corrected = true'
+                'use placement = "reward", or estimator = "k2" or "k3"'
             )
         if self.target is not None and not self.coefficient:
             raise ValueError("an adaptive coefficient needs a start above 0; set coefficient = 0.05")

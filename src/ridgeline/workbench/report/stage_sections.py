@@ -10,6 +10,8 @@ from ridgeline.workbench.report.markup import note, section
 from ridgeline.workbench.report.source import RunData, StageData
 from ridgeline.workbench.report.stage_collect import collect
 from ridgeline.workbench.report.stage_evaluate import evaluate
+from ridgeline.workbench.report.stage_merge import merge
+from ridgeline.workbench.report.stage_reject import reject
 from ridgeline.workbench.report.stage_reward_model import reward_model
 from ridgeline.workbench.report.stage_rl import rl
 from ridgeline.workbench.report.stage_sft import sft
@@ -19,6 +21,8 @@ BUILDERS: dict[str, Callable[[RunData, StageData], str]] = {
     "collect": collect,
     "reward_model": reward_model,
     "rl": rl,
+    "reject": reject,
+    "merge": merge,
     "evaluate": evaluate,
 }
 
