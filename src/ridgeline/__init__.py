@@ -9,27 +9,37 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ridgeline.workbench.api import (
+        distill,
         evaluate,
         load_model,
+        merge,
+        reject,
         replay,
         resume,
         run,
         sample,
+        train_preference,
         train_reward_model,
         train_rl,
         train_sft,
+        train_unpaired,
     )
 
 __all__ = [
+    "distill",
     "evaluate",
     "load_model",
+    "merge",
+    "reject",
     "replay",
     "resume",
     "run",
     "sample",
+    "train_preference",
     "train_reward_model",
     "train_rl",
     "train_sft",
+    "train_unpaired",
 ]
 
 

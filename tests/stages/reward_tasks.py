@@ -117,3 +117,9 @@ def learned(result: dict[str, Any]) -> bool:
     """Nine in ten held-out answers, and a loss below half of what it was."""
     after, before = result["after"], result["before"]
     return bool(after["accuracy"]["value"] > 0.9 and after["nll"] < 0.6 * before["nll"])
+
+
+def above_chance(result: dict[str, Any]) -> bool:
+    """The whole interval above what always giving the more frequent answer would get, and a lower loss."""
+    after, before = result["after"], result["before"]
+    return bool(after["accuracy"]["low"] > after.get("majority", 0.5) and after["nll"] < 0.8 * before["nll"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from ridgeline.data.formats import instructions
-from ridgeline.data.sources import read_rows
-from ridgeline.preferences.store import read_preferences
 from ridgeline.rollout.store import read_samples
-from ridgeline.schema.errors import DataError, RidgelineError, UsageError
 from ridgeline.schema.records import Sample
 from ridgeline.schema.run_folder import read_lines
 from ridgeline.stages import reject_job
 from ridgeline.stages.pipeline import run_recipe
-from ridgeline.statistics.best_of_n import kl_of_best_of_n
 from ridgeline.training.next_token import NextToken
 from tests.stages import recipes
 from tests.stages.recipes import Table, recipe, stage_folder
@@ -61,7 +55,7 @@ def keys(samples: list[Sample]) -> set[tuple[str, int]]:
     return {(sample.prompt_id, sample.index) for sample in samples}
 
 
-def _chosen(run: Path, name: str = "selected") -> list[Sample]:
+def chosen_of(run: Path, name: str = "selected") -> list[Sample]:
     return read_samples(stage_folder(run) / f"{name}.parquet")
 
 
@@ -71,7 +65,7 @@ def totals(samples: list[Sample]) -> list[float]:
 
 def test_the_best_of_every_prompt(world: Path) -> None:
     result_of(world, "top")
-    pool, chosen = pool_of(world / "top"), _chosen(world / "top")
+    pool, chosen = pool_of(world / "top"), chosen_of(world / "top")
     assert len(pool) == 36 and len(chosen) == 6
     for sample in chosen:
         assert sample.rewards["total"] == max(totals([s for s in pool if s.prompt_id == sample.prompt_id]))
@@ -94,7 +88,7 @@ def test_what_is_trained_on_is_what_was_sampled(world: Path, monkeypatch: pytest
     monkeypatch.setattr(reject_job.RejectJob, "_updates", keep)
     result_of(world, "ids")
     for role, name in (("policy", "selected"), ("control", "control")):
-        drawn = [s.prompt_ids + s.completion_ids for s in _chosen(world / "ids", name)]
+        drawn = [s.prompt_ids + s.completion_ids for s in chosen_of(world / "ids", name)]
         assert sorted(seen[role]) == sorted([*drawn, *drawn]), "two epochs"
 
 
@@ -103,7 +97,7 @@ def test_the_control_is_matched(world: Path) -> None:
     result = result_of(world, "matched", keep=2)
     pool, chosen, control = (
         pool_of(world / "matched"),
-        *(_chosen(world / "matched", n) for n in ("selected", "control")),
+        *(chosen_of(world / "matched", n) for n in ("selected", "control")),
     )
     assert keys(control) <= keys(pool)
     assert keys(control) != keys(chosen)
@@ -119,7 +113,7 @@ def test_top_k_may_forget_prompts_and_its_control_is_drawn_from_the_flat_pool(wo
     result = result_of(world, "top-k", selection="top_k", keep=5)
     pool, chosen, control = (
         pool_of(world / "top-k"),
-        *(_chosen(world / "top-k", n) for n in ("selected", "control")),
+        *(chosen_of(world / "top-k", n) for n in ("selected", "control")),
     )
     assert totals(chosen) == sorted(totals(pool), reverse=True)[:5]
     assert len(control) == 5
@@ -130,9 +124,9 @@ def test_threshold_and_statistical_selection(world: Path) -> None:
     result_of(world, "threshold", selection="threshold", keep=None, threshold=0.5)
     pool = pool_of(world / "threshold")
     texts = {(s.prompt_id, s.text, s.truncated) for s in pool if s.rewards["total"] >= 0.5}
-    assert {(s.prompt_id, s.text, s.truncated) for s in _chosen(world / "threshold")} == texts
+    assert {(s.prompt_id, s.text, s.truncated) for s in chosen_of(world / "threshold")} == texts
     result = result_of(world, "rso", selection="statistical", beta=0.2, keep=3)
-    chosen = _chosen(world / "rso")
+    chosen = chosen_of(world / "rso")
     assert len(chosen) == result["selected"] == 18
     assert len(keys(chosen)) == 18, "without replacement"
 
@@ -151,7 +145,7 @@ def test_truncated_and_repeated_completions_are_left_out_and_counted(world: Path
     result = run_recipe(recipe(world, stage), world / "short", resume=False, observer=watcher)["stages"][
         "reject"
     ]
-    pool, chosen = pool_of(world / "short"), _chosen(world / "short")
+    pool, chosen = pool_of(world / "short"), chosen_of(world / "short")
     stopped = {s.text for s in pool if not s.truncated}
     assert 0 < len(chosen) == len(stopped) < 240
     assert not any(s.truncated for s in chosen)
@@ -191,7 +185,7 @@ def test_rounds_sample_from_the_current_model_with_draws_of_their_own(world: Pat
     assert {s.index for s in first} == set(range(6)) and {s.index for s in second} == set(range(6, 12))
     assert ({s.weight_version for s in first}, {s.weight_version for s in second}) == ({0}, {4})
     assert [s.text for s in control] != [s.text for s in second], "the control has learned something else"
-    assert keys(_chosen(world / "rounds", "control")) & keys(control)
+    assert keys(chosen_of(world / "rounds", "control")) & keys(control)
     assert not (stage_folder(world / "rounds") / "samples" / "control-000").exists()
     assert [each["round"] for each in result["rounds"]] == [1, 2]
     assert result["selected"] == 12
@@ -259,152 +253,3 @@ def test_kl_is_measured_under_the_temperature_of_sampling(world: Path) -> None:
     assert result["after"]["kl_k1"]["value"] == 0
     samples = read_samples(stage_folder(world / "warm") / "samples" / "evaluation-000004.parquet")
     assert {sample.temperature for sample in samples} == {0.7}
-
-
-def test_diagnostics(world: Path) -> None:
-    """Against the pool itself: ends of the curve, decidable prompts, histogram."""
-    result = result_of(world, "told", reward=["random_coin"], monitor=["length"], good_from=None)
-    (told,) = result["rounds"]
-    assert "decidable" not in told, "length is neither right nor wrong"
-    pool = pool_of(world / "told")
-    coins_PG = np.array([s.rewards["random_coin"] for s in pool], dtype=float).reshape(6, 6)
-    lengths = [len(s.completion_ids) for s in pool]
-    curve = told["best_of_n"]
-    assert curve["total"][0]["value"] == pytest.approx(coins_PG.mean())
-    assert curve["total"][-1]["value"] == pytest.approx(coins_PG.max(axis=1).mean())
-    assert curve["length"][0]["value"] == pytest.approx(np.mean(lengths))
-    assert curve["kl_bound"][-1] == result["kl_bound"] == kl_of_best_of_n(6)
-    assert told["rewards"]["random_coin"]["pool"]["value"] == pytest.approx(coins_PG.mean())
-    chosen = [s.rewards["random_coin"] for s in _chosen(world / "told")]
-    assert told["rewards"]["random_coin"]["selected"]["value"] == pytest.approx(np.mean(chosen))
-    assert sum(told["histogram"]["pool"]) == 36 and sum(told["histogram"]["selected"]) == 6
-
-    by_coin = result_of(world, "coin", monitor=["random_coin"])["rounds"][0]
-    coins_PG = np.array([s.rewards["random_coin"] for s in pool_of(world / "coin")], dtype=float).reshape(
-        6, 6
-    )
-    mixed = (coins_PG.mean(1) > 0) & (coins_PG.mean(1) < 1)
-    assert by_coin["decidable"]["fraction"]["value"] == pytest.approx(mixed.mean())
-    assert by_coin["decidable"]["chance"]["value"] == pytest.approx(coins_PG[mixed].mean())
-    assert by_coin["decidable"]["good_from"] == 1.0
-    assert sum(by_coin["histogram"]["good"]) == coins_PG.sum()
-
-
-def test_good_from_makes_a_measure_decidable(world: Path) -> None:
-    decidable = result_of(world, "good", monitor=["random_coin"], good_from=0.5)["rounds"][0]["decidable"]
-    assert decidable["reward"] == "random_coin" and decidable["good_from"] == 0.5
-    own = result_of(world, "own", monitor=None, selection="threshold", keep=None, threshold=0.5)
-    assert own["rounds"][0]["decidable"]["reward"] == "total"
-    assert own["rounds"][0]["decidable"]["hit_rate"]["value"] == 1.0
-
-
-def test_selected_rows_are_instruction_rows(world: Path) -> None:
-    result = result_of(world, "rows")
-    path = stage_folder(world / "rows") / "selected.jsonl"
-    rows = instructions(read_rows(str(path)), str(path))
-    chosen = [s for s in _chosen(world / "rows") if s.text.strip()]
-    assert len(rows) == result["rows"] == len(chosen)
-    assert [row.messages[-1].content for row in rows] == [s.text for s in chosen]
-    raw = json.loads(path.read_text().splitlines()[0])
-    assert raw["messages"][0]["role"] == "user" and raw["reward"] == chosen[0].rewards["total"]
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"preferences": "best_worst"},
-        {"preferences": "accepted", "selection": "statistical", "beta": 0.3, "keep": 4},
-    ],
-)
-def test_pairs_for_stages_that_learn_from_them(world: Path, changes: Table) -> None:
-    folder = str(changes["preferences"])
-    preference = {"name": "tuned", "type": "preference", "data": "reject", "heldout": 0, "pairs_per_step": 4}
-    made = recipe(world, reject(world, train=False, heldout=None, **changes), preference)
-    result = run_recipe(made, world / folder, resume=False)["stages"]["reject"]
-    pairs = read_preferences(stage_folder(world / folder) / "preferences.jsonl")
-    assert len(pairs) == result["pairs"] > 0
-    assert all(pair.scores["chosen"] > pair.scores["rejected"] for pair in pairs)
-
-
-def test_without_training_no_model_is_made_and_none_can_be_used(world: Path) -> None:
-    result = result_of(world, "selection-only", train=False, heldout=None)
-    assert result["before"] == result["after"] == {}
-    assert not (stage_folder(world / "selection-only") / "model").exists()
-    assert "gain" in result["rounds"][0]["rewards"]["total"]
-    for stage in (recipes.sft(model="reject"), recipes.evaluate(world, "base", "reject")):
-        made = recipe(world, reject(world, train=False, heldout=None), stage)
-        with pytest.raises(UsageError, match="makes no model, since it has train = false"):
-            run_recipe(made, world / "refused", resume=False)
-    preference = {"name": "tuned", "type": "preference", "data": "reject"}
-    with pytest.raises(UsageError, match="writes no pairs; give it preferences"):
-        run_recipe(recipe(world, reject(world), preference), world / "refused", resume=False)
-    assert not (world / "refused").exists()
-
-
-def test_a_later_stage_goes_on_from_the_model(world: Path) -> None:
-    made = recipe(world, reject(world, control=False), recipes.sft(model="reject"))
-    summary = run_recipe(made, world / "chain", resume=False)
-    assert summary["stages"]["sft"]["heldout_nll_after"] is not None
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({"selection": "treshold"}, "did you mean 'threshold'?"),
-        ({"selection": "threshold", "keep": None}, 'selection = "threshold" needs threshold'),
-        ({"selection": "threshold", "threshold": 1.0}, "remove keep"),
-        ({"threshold": 1.0}, 'threshold means nothing to selection = "top_per_prompt"'),
-        ({"beta": 1.0}, "beta means nothing"),
-        ({"selection": "statistical"}, "needs beta"),
-        ({"selection": "top_k", "keep": None}, "needs keep"),
-        ({"keep": 7}, "keep cannot exceed samples_per_prompt"),
-        ({"samples_per_prompt": 1}, "leaves nothing to choose"),
-        ({"sampling": {"temperature": 0.0}}, "the same completion every time"),
-        ({"preferences": "accepted"}, 'needs selection = "statistical"'),
-        ({"heldout": None}, "set control = false"),
-        ({"train": False}, "so heldout has no use"),
-        ({"train": False, "heldout": None, "adapter": {}}, "so adapter has no use"),
-        ({"train": False, "heldout": None, "repeat": 2}, "a second round would be the first again"),
-        ({"restart": "current"}, "raise repeat"),
-        ({"model": "later"}, "does not exist before this stage"),
-        ({"reward": []}, "reward"),
-    ],
-)
-def test_options_that_make_no_sense_are_refused(world: Path, changes: Table, expected: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        recipe(world, reject(world, **changes))
-    assert expected in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        (
-            {"selection": "threshold", "keep": None, "threshold": 100.0},
-            "36 below the threshold of 100); lower",
-        ),
-        ({"allow_truncated": False, "sampling": {"max_new_tokens": 1}}, "raise sampling.max_new_tokens"),
-    ],
-)
-def test_nothing_to_select_is_said(world: Path, changes: Table, expected: str, tmp_path: Path) -> None:
-    with pytest.raises(RidgelineError) as caught:
-        run_recipe(recipe(world, reject(world, **changes)), tmp_path / "run", resume=False)
-    assert type(caught.value) is DataError
-    assert expected in str(caught.value) and "none of 36 completions can be selected" in str(caught.value)
-
-
-def test_a_later_round_without_a_selection_is_survived(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ridgeline.stages import rejecting
-
-    original = rejecting.choose
-
-    def nothing_later(pool: list[Sample], *rest: Any) -> Any:
-        return original(pool, *rest) if pool[0].index == 0 else np.zeros(0, dtype=np.int64)
-
-    monkeypatch.setattr(rejecting, "choose", nothing_later)
-    watcher = recipes.Recorder()
-    made = recipe(world, reject(world, repeat=2))
-    run_recipe(made, world / "dry", resume=False, observer=watcher)
-    assert ("note", "round 2: nothing can be selected, so nothing is learned") in watcher.calls
-    lines = read_lines(stage_folder(world / "dry") / "metrics.jsonl")
-    assert len(lines) == 5 and "learning_rate" not in lines[-1]["metrics"]

@@ -19,7 +19,6 @@ from ridgeline.schema.stages import RlStage
 from ridgeline.stages import rollouts
 from ridgeline.stages.pipeline import run_recipe
 from ridgeline.stages.rl import objective_of
-from ridgeline.stages.shaped_rewards import step_ends
 from ridgeline.training.advantages import Extras, assign_advantages
 from tests.stages import recipes
 from tests.stages.learnable import step_metrics
@@ -159,18 +158,6 @@ def test_gdpo_is_given_every_reward_with_its_weight(world: Path, seen: Seen) -> 
     torch.testing.assert_close((extras.components_PGC * extras.weights_C).sum(-1), rewards_PG)
 
 
-def test_steps_end_where_the_separator_is_complete() -> None:
-    tokenizer = make_tokenizer()
-    ids = tokenizer("I like the sea, it is good and kind.")["input_ids"]
-    ends = step_ends(ids, tokenizer, "e")
-    assert ends[-1] == len(ids) - 1
-    for end, number in zip(ends[:-1], range(1, len(ends)), strict=True):
-        assert tokenizer.decode(ids[: end + 1]).count("e") >= number
-        assert tokenizer.decode(ids[:end]).count("e") < number
-    assert step_ends(ids, tokenizer, "no such text") == [len(ids) - 1]
-    assert step_ends(ids[:1], tokenizer, "e") == [0]
-
-
 def test_every_step_is_judged_by_what_was_written_so_far(world: Path, seen: Seen) -> None:
     changes = {"reward": [reward(world, "letters")], "objective": "process_grpo", "step_separator": "e"}
     run, _ = _run(world, "steps", steps=1, sampling={"max_new_tokens": 12}, **changes)
@@ -186,6 +173,39 @@ def test_every_step_is_judged_by_what_was_written_so_far(world: Path, seen: Seen
     assert extras.steps == [sample.step_rewards for sample in samples]
     stepped = next(n for n, sample in enumerate(samples) if len(sample.step_rewards) > 1)
     assert len(set(rows[stepped].fields["advantage"].tolist())) > 1
+
+
+def test_a_process_reward_model_is_asked_about_the_last_step_so_far(world: Path, seen: Seen) -> None:
+    """Its own reward is the least certain step (min), which falls and never rises; its steps may rise."""
+    rows = [
+        {
+            "prompt": f"Write about the sea {n}",
+            "steps": ["good", "bad", "kind"],
+            "labels": [n % 2, 1, n % 3 == 0],
+        }
+        for n in range(12)
+    ]
+    write_jsonl(world / "steps.jsonl", rows)
+    judge = recipes.reward_model(
+        name="judge", data="steps.jsonl", loss="process", step_separator="e", pairs_per_step=4, epochs=4
+    )
+    stage = rl(world, objective="process_grpo", step_separator="e", reward=["judge"], steps=1)
+    stage |= {"sampling": {"max_new_tokens": 12}}
+    del stage["heldout"]
+    run_recipe(recipes.recipe(world, judge, stage), world / "processed", resume=False)
+    ((_, _, extras),) = seen
+    samples = read_samples(recipes.stage_folder(world / "processed", 2) / "samples" / "step-000000.parquet")
+    assert extras.steps == [sample.step_rewards for sample in samples]
+    stepped = [sample for sample in samples if len(sample.step_rewards) > 1]
+    assert stepped
+    for sample in samples:
+        values = [value for _, value in sample.step_rewards if value is not None]
+        assert min(values) == pytest.approx(sample.rewards["judge"], abs=1e-5)
+    assert any(
+        values[-1] > min(values) + 1e-4
+        for sample in stepped
+        if (values := [value for _, value in sample.step_rewards if value is not None])
+    )
 
 
 def test_max_rl_asks_for_rewards_that_are_0_or_1(world: Path) -> None:

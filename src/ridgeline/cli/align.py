@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 def preference(
     context: typer.Context,
     data: str | None = typer.Option(
-        None, "--data", "-d", help="Preference rows: prompt, chosen, rejected; a file, a folder or a hub id."
+        None, "--data", "-d", help="Preference rows: prompt, chosen, rejected; file, folder or hub id."
     ),
     model: str = MODEL,
     out: Path | None = OUT,
@@ -41,8 +41,8 @@ def preference(
         None, "--online", metavar="METHOD", help="Make the pairs on the way instead: dpo, nash_md or xpo."
     ),
     prompts: str | None = typer.Option(None, "--prompts", "-p", help="With --online: prompt rows."),
-    reward: list[str] = typer.Option([], "--reward", help="With --online: who judges; repeat to add them up."),
-    steps: int | None = typer.Option(None, "--steps", help="With --online: steps of sample, judge, learn (20)."),
+    reward: list[str] = typer.Option([], "--reward", help="With --online: who judges; repeat for a sum."),
+    steps: int | None = typer.Option(None, "--steps", help="With --online: sample, judge, learn (20)."),
     learning_rate: float | None = LEARNING_RATE,
     lora: int | None = LORA,
     overrides: list[str] = SET,
@@ -75,7 +75,10 @@ def preference(
 def unpaired(
     context: typer.Context,
     data: str = typer.Option(
-        ..., "--data", "-d", help="Rows of prompt, completion, label (true: liked); a file, a folder or a hub id."
+        ...,
+        "--data",
+        "-d",
+        help="Rows of prompt, completion, label (true: liked): file, folder or hub id.",
     ),
     model: str = MODEL,
     out: Path | None = OUT,

@@ -90,6 +90,11 @@ class RewardSet:
         """Names of the components in order, without ``total``."""
         return [component.name for component, _ in self._weighted]
 
+    @property
+    def trained(self) -> list[tuple[Component, float]]:
+        """The components that ``total`` is made of, and their weights in it."""
+        return [(component, weight) for component, weight in self._weighted if weight != 0]
+
     def score(self, samples: list[Sample]) -> None:
         """Write every component and ``total`` to ``sample.rewards``.
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from ridgeline.schema.records import Sample
 from ridgeline.schema.stages.common import Sampling
 from ridgeline.workbench import sampling as sampling_
 from ridgeline.workbench.evaluating import evaluate_models, evaluation_recipe
+from ridgeline.workbench.given import Data, Reward, as_file, listed, recipe_values, saved
 from ridgeline.workbench.launch import check_new, default_folder, existing_run, launch, recipe_to_resume
 from ridgeline.workbench.merging import merge_models, merge_plan
 from ridgeline.workbench.outside import portable
@@ -25,13 +25,7 @@ from ridgeline.workbench.replay import replay as replay_rollouts
 from ridgeline.workbench.rewards import reward_name
 from ridgeline.workbench.single import single_stage
 
-Data = str | Path | Sequence[Mapping[str, Any]]
-Reward = str | Callable[..., Any]
 Summary = dict[str, Any]
-SOURCES = ("data", "prompts", "heldout")
-"""Options that name rows; in Python they may be the rows."""
-REWARDS = ("reward", "rewards", "monitor")
-"""Options that list rewards; in Python they may be functions."""
 
 
 def run(
@@ -90,7 +84,7 @@ def sample(
     how = validate(Sampling, options, "sampling")
     drawn = sampling_.sample(loaded, asked, how, samples=samples, seed=seed, rows=rows)
     if reward is not None:
-        sampling_.score(drawn, _listed(reward))
+        sampling_.score(drawn, listed(reward))
     return drawn
 
 
@@ -115,11 +109,11 @@ def train_reward_model(
 def train_preference(
     model: LanguageModel | str, data: Data | None, out: str | Path, *, quiet: bool = False, **options: Any
 ) -> Summary:
-    """Direct alignment on preference pairs: DPO and its relatives (``objective="simpo"``, ``beta`` inside it).
+    """Direct alignment on preference pairs (``prompt``, ``chosen``, ``rejected``): DPO and its relatives.
 
     ``data`` None makes the pairs on the way: ``online={"method": "dpo", "prompts": ..., "reward": ...}``, its
-    prompts as a file or a list of dicts, its rewards as for ``train_rl``. ``options`` are those of the stage
-    (objective, epochs, adapter={"rank": 16}, optimiser={"learning_rate": ...}) and seed, device, dtype.
+    prompts and rewards as in ``train_rl``. ``options`` are those of the stage (epochs, adapter={"rank": 16},
+    objective={"preset": "dpo", "beta": 0.2}) and seed, device, dtype.
 
     Raises:
         UsageError: neither data nor online, or both; a reward that only exists in this process.
@@ -131,7 +125,7 @@ def train_preference(
 def train_unpaired(
     model: LanguageModel | str, data: Data, out: str | Path, *, quiet: bool = False, **options: Any
 ) -> Summary:
-    """Alignment on single completions (``prompt``, ``completion``, ``label``: liked or not): KTO, BCO, APO."""
+    """Alignment on single completions (``prompt``, ``completion``, ``label``): KTO, BCO, APO."""
     return _train("unpaired", model, out, {"data": data, **options}, quiet=quiet)
 
 
@@ -152,7 +146,7 @@ def train_rl(
     Raises:
         UsageError: a function that only exists in this process (a lambda, a notebook cell).
     """
-    given = {"prompts": prompts, "reward": _listed(reward)}
+    given = {"prompts": prompts, "reward": listed(reward)}
     return _train("rl", model, out, {**given, **options}, quiet=quiet)
 
 
@@ -174,7 +168,7 @@ def reject(
     Raises:
         UsageError: neither heldout nor control=False; a reward that only exists in this process.
     """
-    given = {"prompts": prompts, "reward": _listed(reward)}
+    given = {"prompts": prompts, "reward": listed(reward)}
     return _train("reject", model, out, {**given, **options}, quiet=quiet)
 
 
@@ -190,8 +184,8 @@ def distill(
 ) -> Summary:
     """Bring a student's next-token distributions to those of one teacher or several of its vocabulary.
 
-    ``data`` are demonstrations or, where a model writes (mode "on_policy" and others), prompts; ``teacher`` is
-    None in mode "self" and with ``teacher_file``. ``options`` are those of the stage (divergence, steps,
+    ``data`` are demonstrations or, where a model writes (mode "on_policy" and others), prompts. ``teacher``
+    is None in mode "self" and with ``teacher_file``. ``options`` are those of the stage (divergence, steps,
     privileged={"hint": ...}) and seed, device, dtype.
     """
     folder = Path(out)
@@ -200,7 +194,7 @@ def distill(
     if teacher is not None:
         several = [teacher] if isinstance(teacher, str | LanguageModel) else list(teacher)
         given["teacher"] = [
-            portable(each) if isinstance(each, str) else _saved(each, folder / "teachers" / str(number))
+            portable(each) if isinstance(each, str) else saved(each, folder / "teachers" / str(number))
             for number, each in enumerate(several, 1)
         ]
     return _train("distill", model, folder, given, quiet=quiet)
@@ -225,12 +219,14 @@ def merge(
         UsageError: options that do not fit the method, models that cannot be merged.
     """
     folder = Path(out)
+    if (folder / "summary.json").is_file():
+        check_new(folder)  # refuses before any model is saved; an unfinished merge is gone on with
     names = [
-        each if isinstance(each, str) else _saved(each, folder / "models" / str(number))
+        each if isinstance(each, str) else saved(each, folder / "models" / str(number))
         for number, each in enumerate(models, 1)
     ]
-    origin = start if start is None or isinstance(start, str) else _saved(start, folder / "models" / "start")
-    made = {"method": method, **_plain(options, folder)}
+    origin = start if start is None or isinstance(start, str) else saved(start, folder / "models" / "start")
+    made = {"method": method, **recipe_values(options, folder)}
     name = folder.name if folder.name[:1].isalnum() else None
     plan = merge_plan(names, start=origin, options=made, name=name)
     with observing(Console(), plan.recipe, quiet=quiet) as observer:
@@ -251,8 +247,8 @@ def evaluate(
     check_new(Path(out))
     plan = evaluation_recipe(
         [models] if isinstance(models, str) else list(models),
-        prompts=_as_file(prompts, Path(out), "prompts"),
-        rewards=[reward_name(each) for each in _listed(reward)],
+        prompts=as_file(prompts, Path(out), "prompts"),
+        rewards=[reward_name(each) for each in listed(reward)],
         samples=samples,
         options=options,
     )
@@ -298,8 +294,8 @@ def _train(
 ) -> Summary:
     folder = Path(out)
     check_new(folder)
-    given = _plain(options, folder)
-    source = model if isinstance(model, str) else _saved(model, folder / "start")
+    given = recipe_values(options, folder)
+    source = model if isinstance(model, str) else saved(model, folder / "start")
     name = folder.name if folder.name[:1].isalnum() else None
     return _run(single_stage(kind, model=source, options=given, name=name), folder, quiet=quiet)
 
@@ -308,23 +304,3 @@ def _run(recipe: Recipe, out: str | Path | None, *, resume_run: bool = False, qu
     folder = default_folder(recipe) if out is None else Path(out)
     with observing(Console(), recipe, quiet=quiet) as observer:
         return launch(recipe, folder, resume=resume_run, observer=observer).as_dict()
-
-
-def _as_file(data: Any, folder: Path, name: str) -> str:
-    """Rows given as a list are kept in the run folder, so that the run can be resumed from its own files."""
-    if isinstance(data, str | Path):
-        return str(data)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in data), encoding="utf-8")
-    return str(path)
-
-
-def _saved(model: LanguageModel, folder: Path) -> str:
-    """The weights as they are now, not those of the path they were loaded from."""
-    model.save(folder)
-    return str(folder)
-
-
-def _listed(reward: Reward | Sequence[Reward]) -> list[Reward]:
-    return [reward] if isinstance(reward, str) or callable(reward) else list(reward)
