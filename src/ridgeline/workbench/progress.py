@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,35 +16,76 @@ from rich.text import Text
 
 from ridgeline.schema.recipe import Recipe
 from ridgeline.schema.run_folder import Metrics, mean
-from ridgeline.schema.stages import RlStage
+from ridgeline.schema.stages import PreferenceStage, Stage
 from ridgeline.training.observer import Observer, Silent
-from ridgeline.workbench.results import number, stage_tables
+from ridgeline.workbench.results import number, plain, stage_tables
 
-LABELS = {
-    "reward": "reward",
-    "kl_k1": "KL",
-    "entropy": "entropy",
-    "length": "length",
-    "loss/nll": "nll",
-    "reward/accuracy": "accuracy",
-    "reward/loss/bradley_terry": "nll",
+GLANCE: Mapping[str, Mapping[str, str]] = {
+    "sft": {"loss": "loss"},
+    "reward_model": {"reward/accuracy": "accuracy", "reward/loss": "loss"},
+    "preference": {
+        "reward": "reward",
+        "preferred": "preferred",
+        "loss": "loss",
+        "accuracy": "accuracy",
+        "margin": "margin",
+        "kl_k1": "KL",
+        "discriminator_agrees": "judge right",
+    },
+    "unpaired": {
+        "loss": "loss",
+        "log_ratio/desirable": "liked",
+        "log_ratio/undesirable": "disliked",
+        "kl_mismatched": "KL",
+    },
+    "rl": {"reward": "reward", "kl_k1": "KL", "entropy": "entropy", "length": "length"},
+    "reject": {
+        "pool/total": "pool",
+        "selected/total": "selected",
+        "loss": "loss",
+        "control/loss": "control loss",
+    },
+    "distill": {
+        "divergence": "divergence",
+        "loss/divergence": "divergence",
+        "nll": "nll",
+        "length": "length",
+    },
 }
-"""Metrics worth a glance while a stage runs, and what they are called there."""
+"""Per stage type the metrics worth a glance while it runs, and what they are called there.
+
+A name that ends in ``loss`` stands for all losses below it, added up; those of a policy gradient are left out,
+as their size means nothing.
+"""
 
 
-def shown_metrics(metrics: Metrics, monitors: list[str]) -> str:
+def shown_metrics(kind: str, metrics: Metrics, monitors: Sequence[str] = ()) -> str:
     """The few numbers that matter: ``reward 0.41  KL 0.02  entropy 2.7  length 28.1``."""
     parts = []
-    for name, label in LABELS.items():
-        if name in metrics:
-            parts.append(f"{label} {number(mean(metrics[name]))}")
+    for name, label in GLANCE.get(kind, {}).items():
+        value = _loss(name, metrics) if name.endswith("loss") else _mean(name, metrics)
+        if value is not None:
+            parts.append(f"{label} {number(value)}")
         if name == "reward":
             parts += [
-                f"{monitor} {number(mean(metrics[key]))}"
+                f"{plain(monitor)} {number(watched)}"
                 for monitor in monitors
-                if (key := f"reward/{monitor}") in metrics
+                if (watched := _mean(f"reward/{monitor}", metrics)) is not None
             ]
     return "  ".join(parts)
+
+
+def _mean(name: str, metrics: Metrics) -> float | None:
+    return mean(metrics[name]) if name in metrics else None
+
+
+def _loss(name: str, metrics: Metrics) -> float | None:
+    losses = [
+        mean(pair)
+        for key, pair in metrics.items()
+        if key.startswith(f"{name}/") and not key.endswith("/policy")
+    ]
+    return sum(losses) if losses else None
 
 
 def seconds(value: float) -> str:
@@ -74,8 +115,7 @@ class Stopwatch:
         self.stage_started = time.monotonic()
         self.done = self.total = 0
         self.numbers = ""
-        config = self.recipe.stage_named(name)
-        self.monitors = [spec.function for spec in config.monitor] if isinstance(config, RlStage) else []
+        self.monitors = _monitors(self.recipe.stage_named(name))
         self.begin_phase("starting")
 
     def begin_phase(self, text: str) -> None:
@@ -84,7 +124,7 @@ class Stopwatch:
 
     def end_step(self, step: int, total: int, metrics: Metrics) -> None:
         self.done, self.total = step + 1, total
-        self.numbers = shown_metrics(metrics, self.monitors)
+        self.numbers = shown_metrics(self.kind, metrics, self.monitors)
 
     def closing_line(self, name: str, result: Mapping[str, Any]) -> str:
         took = seconds(time.monotonic() - self.stage_started)
@@ -174,20 +214,35 @@ class LiveProgress:
         self.console.print(Text(self.watch.closing_line(name, result)))
 
 
+def _monitors(stage: Stage) -> list[str]:
+    source = stage.online if isinstance(stage, PreferenceStage) else stage
+    return [spec.function for spec in getattr(source, "monitor", [])]
+
+
+HIGHLIGHTS: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "sft": (("heldout_nll",),),
+    "collect": (("label_accuracy",),),
+    "reward_model": (("accuracy",),),
+    "preference": (("accuracy", "reward/total"),),
+    "unpaired": (("separation",),),
+    "rl": (("reward/total",),),
+    "reject": (("reward/total",), ("against_control reward/total",)),
+    "distill": (("divergence", "own_divergence", "nll"),),
+    "merge": (("reward/total",),),
+}
+"""What a reader asks for first, per stage type: of each group the first measure that there is."""
+
+
 def highlight(name: str, kind: str, result: Mapping[str, Any]) -> str:
-    """The one measure of a stage that a reader asks for first, before and after."""
-    wanted = {
-        "sft": "heldout_nll",
-        "reward_model": "accuracy",
-        "rl": "reward/total",
-        "collect": "label_accuracy",
-    }
-    table = stage_tables({"stages": {name: result}}, {name: kind})[0]
-    row = table.rows.get(wanted.get(kind, ""))
-    if row is None:
-        return ""
-    values = [number(figure.value) for figure in row if figure is not None]
-    return f"{wanted[kind]} {' -> '.join(values)}"
+    """The measures that matter most, before and after: ``accuracy 0.5 -> 0.83``."""
+    rows = stage_tables({"stages": {name: result}}, {name: kind})[0].rows
+    parts = []
+    for group in HIGHLIGHTS.get(kind, ()):
+        measure = next((measure for measure in group if measure in rows), None)
+        if measure is not None:
+            values = [number(figure.value) for figure in rows[measure] if figure is not None]
+            parts.append(f"{measure} {' -> '.join(values)}")
+    return "  ".join(parts)
 
 
 @contextmanager

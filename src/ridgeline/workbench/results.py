@@ -9,6 +9,8 @@ from typing import Any
 BEFORE_AFTER = ("before", "after")
 COUNTERS = ("step", "rollout", "tokens")
 """Where a measurement was taken, not what was measured."""
+SETTINGS = ("kl", "annotators", "dropped", "divergence")
+"""Tables in a result that say how a stage was set up or what it left out."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,11 @@ def stage_tables(summary: Mapping[str, Any], kinds: Mapping[str, str]) -> list[S
     return tables
 
 
+def plain(reward: str) -> str:
+    """A reward as people call it: ``path/to/rewards.py:short`` and ``package.module:short`` are ``short``."""
+    return reward.rpartition(":")[2]
+
+
 def kinds_of(recipe: Mapping[str, Any]) -> dict[str, str]:
     """Type of every stage of a recipe given as a dict."""
     return {stage["name"]: stage["type"] for stage in recipe["stage"]}
@@ -102,7 +109,7 @@ def _add_single(table: StageTable, key: str, value: Any) -> None:
     """A measure without a before; a nested table (such as ``ceiling``) gives a row per entry."""
     if figure(value) is not None:
         _add(table, key, None, value)
-    elif isinstance(value, Mapping) and key not in ("kl", "annotators", "dropped"):
+    elif isinstance(value, Mapping) and key not in SETTINGS:
         for inner, item in value.items():
             _add(table, f"{key} {inner}", None, item)
 
@@ -112,7 +119,14 @@ def _add(table: StageTable, key: str, before: Any, after: Any) -> None:
         return
     figures = [figure(before), figure(after)]
     if any(figures):
-        table.rows[key] = figures
+        table.rows[_unless_taken(key, table)] = figures
+
+
+def _unless_taken(key: str, table: StageTable) -> str:
+    """``key`` with its reward in short, wherever no other row is called so."""
+    head, mark, reward = key.partition("reward/")
+    short = f"{head}{mark}{plain(reward)}" if mark else key
+    return key if short in table.rows else short
 
 
 def _evaluation(name: str, result: Mapping[str, Any]) -> StageTable:
@@ -120,10 +134,10 @@ def _evaluation(name: str, result: Mapping[str, Any]) -> StageTable:
     table = StageTable(name, "evaluate", tuple(models))
     measures = list(dict.fromkeys(key for measured in models.values() for key in measured))
     for key in measures:
-        table.rows[key] = [figure(measured.get(key)) for measured in models.values()]
+        table.rows[_unless_taken(key, table)] = [figure(measured.get(key)) for measured in models.values()]
     baseline, against = result.get("baseline", ""), result.get("against_baseline", {})
     for key, label in (("win_rate", "win rate"), ("difference", "difference")):
         row = [figure(against.get(model, {}).get(key)) for model in models]
         if any(row):
-            table.rows[f"{label} against {baseline} ({result.get('deciding_reward', 'reward')})"] = row
+            table.rows[f"{label} against {baseline} ({plain(result.get('deciding_reward', 'reward'))})"] = row
     return table
