@@ -180,3 +180,9 @@ def test_bootstrap_says_when_it_cannot_answer() -> None:
         bootstrap([0.0, 1.0], None, np.mean, 0, 0)
     with pytest.raises(ValueError, match="values is empty"):
         bootstrap([], None, np.mean, 0)
+
+
+def test_shares_next_to_one_have_an_interval() -> None:
+    """Their mean rounds to 1 although not all of them are 1."""
+    estimate = clustered_share_interval([1.0] * 7 + [1 - 2**-53])
+    assert estimate.value == 1.0 and 0.5 < estimate.low < estimate.high == 1.0

@@ -175,8 +175,10 @@ def step_ends(ids: Sequence[int], tokenizer: PreTrainedTokenizerBase, separator:
         if text[start:found].strip():
             ends.append(tokens_for(found + len(separator)) - 1)
         start = found + len(separator)
-    rest = tokens[ends[-1] + 1 :] if ends else tokens
-    if not ends or str(tokenizer.decode(rest, skip_special_tokens=True)).strip():
+    rest = text[start:]
+    for special in tokenizer.all_special_tokens:
+        rest = rest.replace(special, "")
+    if not ends or rest.strip():
         ends.append(len(tokens) - 1)
     return sorted(set(ends))
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import torch
 
 from ridgeline.data.order import batch_indices
 from ridgeline.models.batch import Unit, completion_row
@@ -77,7 +75,7 @@ class RejectJob:
         self.heldout = heldout
         self.seed = seed
         self.roles = [POLICY, *([CONTROL] if config.control else [])]
-        self.start = _trained_weights(engine) if config.repeat > 1 and config.restart == "start" else {}
+        self.start = engine.trained_weights(POLICY) if config.repeat > 1 and config.restart == "start" else {}
         self.ends: list[int] = []
         """For every round begun, the step after its last."""
         self.units: dict[str, list[Unit]] = {}
@@ -99,7 +97,7 @@ class RejectJob:
         self._warn(made)
         if made.number > 0:
             for role in self.roles:
-                restart(self.engine, role, self.start)
+                self.engine.restart(role, self.start)
         self.units = self._units_of(made)
         per_step = min(self.config.rows_per_step, max(1, len(made.selected)))
         self.ends.append(step + max(1, math.ceil(self.config.epochs * len(made.selected) / per_step)))
@@ -156,23 +154,6 @@ class RejectJob:
         self.engine.set_versions(state["versions"])
         self.units = self._units_of(self.rounds.round(len(self.ends) - 1))
         self._count_steps()
-
-
-def restart(engine: LocalEngine, role: str, weights: Mapping[str, torch.Tensor]) -> None:
-    """Forget the moments of ``role``'s optimiser and put ``weights`` in place of what it has learned."""
-    optimiser = engine.roles[role].optimiser
-    assert optimiser is not None
-    with torch.no_grad():
-        for name, weight in weights.items():
-            optimiser.masters[name].copy_(weight)
-    optimiser.adam.state.clear()
-    optimiser.refresh()
-
-
-def _trained_weights(engine: LocalEngine) -> dict[str, torch.Tensor]:
-    optimiser = engine.roles[POLICY].optimiser
-    assert optimiser is not None
-    return {name: weight.detach().clone() for name, weight in optimiser.working.items()}
 
 
 def round_metrics(made: Round) -> Metrics:

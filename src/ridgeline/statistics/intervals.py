@@ -90,7 +90,8 @@ def clustered_share_interval(
     variance = float(shares_P.var(ddof=1)) / count
     if binomial > 0.0 and variance == 0.0:
         return Estimate(share, share, share, count)
-    trials = binomial / variance if variance > 0.0 else float(count)
+    # A mean next to 1 may round to it while the prompts still differ.
+    trials = binomial / variance if variance > 0.0 and binomial > 0.0 else float(count)
     low, high = _wilson_ends(share, trials, _t_quantile(level, count - 1))
     return Estimate(share, low, high, count)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -126,9 +126,7 @@ class LocalEngine:
         return [scores for unit in results for scores in unit]
 
     def forward_backward(self, role: str, units: Sequence[Unit], objective: Objective) -> Metrics:
-        own = self.roles[role]
-        if own.optimiser is None:
-            raise ValueError(f"role '{role}' does not learn")
+        own, optimiser = self.roles[role], self._optimiser(role)
         counts = objective.counts(units)
         metrics: Metrics = {}
         for indices in split(units, own.tokens_per_microbatch):
@@ -140,9 +138,24 @@ class LocalEngine:
                 loss = torch.stack(losses).sum() if losses else torch.zeros(())
                 if loss.requires_grad:
                     loss.backward()
-                    own.optimiser.accumulate()
+                    optimiser.accumulate()
             _merge(metrics, terms, counts)
         return metrics
+
+    def trained_weights(self, role: str) -> dict[str, torch.Tensor]:
+        """A copy of what ``role`` learns, as it is now, in the working format."""
+        optimiser = self._optimiser(role)
+        return {name: weight.detach().clone() for name, weight in optimiser.working.items()}
+
+    def restart(self, role: str, weights: Mapping[str, torch.Tensor]) -> None:
+        """Forget the optimizer's moments of ``role``, and put ``weights`` in place of what it has learned."""
+        self._optimiser(role).restart(weights)
+
+    def _optimiser(self, role: str) -> MasterAdamW:
+        optimiser = self.roles[role].optimiser
+        if optimiser is None:
+            raise ValueError(f"role '{role}' does not learn")
+        return optimiser
 
     @torch.no_grad()
     def copy_weights(self, source: str, target: str, share: float = 1.0) -> None:
@@ -173,9 +186,7 @@ class LocalEngine:
         return self.averages[name]
 
     def step(self, role: str, rate: float) -> float:
-        optimiser = self.roles[role].optimiser
-        if optimiser is None:
-            raise ValueError(f"role '{role}' does not learn")
+        optimiser = self._optimiser(role)
         norm = optimiser.gradient_norm()
         if norm == norm and norm != float("inf"):
             optimiser.step(rate, norm)

@@ -7,6 +7,7 @@ not move. Gradients are therefore added up in float32 too, micro-batch by micro-
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -97,6 +98,14 @@ class MasterAdamW:
         for name, working in self.working.items():
             if self.masters[name] is not working:
                 working.copy_(self.masters[name])
+
+    @torch.no_grad()
+    def restart(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Begin again without moments, from ``weights`` (by name; those not named stay as they are)."""
+        for name, weight in weights.items():
+            self.masters[name].copy_(weight)
+        self.adam.state.clear()
+        self.refresh()
 
     def save(self, path: Path) -> None:
         """Masters and moments into one safetensors file."""

@@ -54,8 +54,8 @@ GLANCE: Mapping[str, Mapping[str, str]] = {
 }
 """Per stage type the metrics worth a glance while it runs, and what they are called there.
 
-A name that ends in ``loss`` stands for all losses below it, added up; those of a policy gradient are left out,
-as their size means nothing.
+A name that ends in ``loss`` stands for all losses below it, added up; that of a policy gradient is left out,
+since its size means nothing.
 """
 
 
