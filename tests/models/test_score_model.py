@@ -154,7 +154,7 @@ def test_the_score_model_owns_its_weights() -> None:
         for p in language_model.module.parameters():
             p.zero_()
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
-    assert float(model.scores(MicroBatch.of([group(3, [2], 1)]), packed=False)) == 0.0
+    assert model.scores(MicroBatch.of([group(3, [2], 1)]), packed=False).item() == 0.0
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -200,7 +200,8 @@ def test_a_missing_backbone_weight_is_not_replaced_by_random_numbers(tmp_path: P
 
 def test_the_saved_head_is_plain_files(tmp_path: Path) -> None:
     make_score_model("mean", dtype=torch.float32).save(tmp_path, make_tokenizer())
-    assert json.loads((tmp_path / "score_head.json").read_text()) == {"pooling": "mean"}
+    config = json.loads((tmp_path / "score_head.json").read_text())
+    assert (config["pooling"], config["loss"], config["heads"]) == ("mean", "bradley_terry", ["score"])
     assert load_file(tmp_path / "score_head.safetensors")["linear.weight"].shape == (1, 32)
 
 
@@ -215,12 +216,12 @@ def test_standardised_features_and_scores() -> None:
     torch.testing.assert_close(standard.std(0), torch.tensor([1.0, 1.0, 0.0, 1.0]), atol=1e-5, rtol=0)
     for _ in range(2):  # a second fit starts from the scores as they are then
         head.standardise_scores(head(features).detach())
-        scores = head(features).detach()
+        scores = head(features).detach()[:, 0]
         assert float(scores.mean()) == pytest.approx(0, abs=1e-5)
         assert float(scores.std()) == pytest.approx(1, abs=1e-5)
     order = features.sub(head.shift).div(head.scale).sum(1).argsort()
     assert torch.equal(scores.argsort(), order)  # the ranking is untouched
-    head.standardise_scores(scores[:1])
+    head.standardise_scores(scores[:1, None])
     assert torch.isfinite(head(features)).all()
 
 
@@ -236,6 +237,7 @@ def test_cached_features_score_like_the_whole_model() -> None:
     for row, feature in zip(batch.rows, features, strict=True):
         row.features = feature.detach().numpy().astype(np.float32)
     scores = score_forward(model, batch, True)["score"]
-    torch.testing.assert_close(head_forward(model.head, batch, True)["score"], scores, atol=1e-4, rtol=1e-4,
-                               check_dtype=False)  # fmt: skip
+    heads = head_forward(model.head, batch, True)["heads"]
+    assert heads.shape == (len(batch.rows), 1, 1)
+    torch.testing.assert_close(heads[:, 0, 0], scores, atol=1e-4, rtol=1e-4, check_dtype=False)
     assert value_forward(model, batch, True)["values"].shape == batch.mask_BN.shape

@@ -122,7 +122,7 @@ def test_rows_that_lack_what_an_option_reads(
 ) -> None:
     good = {**PAIR, "prompt": "r", "margin": 1.0, "annotator": "a"}
     write_jsonl(tmp_path / "data.jsonl", [good, row])
-    table = {**stage("annotated", "bradley_terry", **changes), "data": str(tmp_path / "data.jsonl")}
+    table = {**stage("annotated", "bradley_terry"), **changes, "data": str(tmp_path / "data.jsonl")}
     assert expected in _fails(DataError, world, tmp_path, table)
 
 

@@ -256,7 +256,7 @@ def test_models_of_every_kind_are_rewards(world: Path) -> None:
     orm = load_score_model(stage_folder(world / "rewards", 1) / "model")
     sample = samples[0]
     row = completion_row(sample.prompt_ids, sample.completion_ids)
-    logits = orm.heads(MicroBatch.of([[row]]), packed=False)[0, :, 0]
+    logits = orm.heads(MicroBatch.of([[row]]), packed=False)[0, :, 0].detach()
     assert sample.rewards["orm"] == pytest.approx(float(torch.sigmoid(logits[-2:]).mean()), abs=1e-5)
 
 

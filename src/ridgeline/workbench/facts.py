@@ -1,26 +1,24 @@
-"""Sizes of a model without its weights, and of data without training on it. Nothing is downloaded."""
+"""Sizes of a model without its weights. Nothing is downloaded."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.pytorch_utils import Conv1D
 
-from ridgeline.data import formats
-from ridgeline.data.chat import apply_template, encode_conversations, encode_prompts
-from ridgeline.data.sources import read_rows
+from ridgeline.data.template import apply_template
 from ridgeline.models.embedded import EMBEDDED_NAME
 from ridgeline.models.load import load_tokenizer, model_config
 from ridgeline.models.quiet import quiet_transformers
 from ridgeline.schema.errors import UsageError
-from ridgeline.schema.records import Message
-
-LOOKED_AT = 200
-"""Rows that are tokenised to learn a mean length."""
+from ridgeline.schema.stages.common import Adapter
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,8 @@ class ModelFacts:
     intermediate: int
     kv_width: int
     vocabulary: int
+    linears: Mapping[str, tuple[int, int]] = field(default_factory=dict, repr=False)
+    """Inputs and outputs of every linear layer but the head, by name: what an adapter may be put into."""
 
     @property
     def per_layer(self) -> float:
@@ -52,8 +52,21 @@ class ModelFacts:
         """The same for the logits of one position."""
         return 2.0 * self.vocabulary * self.hidden
 
+    def adapter_parameters(self, adapter: Adapter) -> int:
+        """Parameters that learn: two factors a layer, and with DoRA the length of every output's weights."""
+        chosen = [sizes for name, sizes in self.linears.items() if _is_target(name, adapter.targets)]
+        lengths = sum(outputs for _, outputs in chosen) if adapter.kind == "dora" else 0
+        return lengths + sum(adapter.rank * (inputs + outputs) for inputs, outputs in chosen)
+
     def as_dict(self) -> dict[str, int]:
-        return asdict(self)
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "linears"}
+
+
+def _is_target(name: str, targets: str | list[str]) -> bool:
+    """As peft chooses: all, by a pattern of the whole name, or by the name or its last parts."""
+    if isinstance(targets, str):
+        return targets == "all-linear" or re.fullmatch(targets, name) is not None
+    return any(name == target or name.endswith(f".{target}") for target in targets)
 
 
 def model_facts(name: str) -> ModelFacts:
@@ -79,7 +92,18 @@ def model_facts(name: str) -> ModelFacts:
         intermediate=int(getattr(text, "intermediate_size", None) or 4 * text.hidden_size),
         kv_width=int(getattr(text, "num_key_value_heads", None) or heads) * int(width),
         vocabulary=int(text.vocab_size),
+        linears=_linears(module),
     )
+
+
+def _linears(module: Any) -> dict[str, tuple[int, int]]:
+    head = module.get_output_embeddings()
+    found = {}
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Linear | Conv1D) and layer is not head:
+            sizes = [int(size) for size in layer.weight.shape]
+            found[name] = (sizes[0], sizes[1]) if isinstance(layer, Conv1D) else (sizes[1], sizes[0])
+    return found
 
 
 def is_on_hub(name: str) -> bool:
@@ -110,46 +134,3 @@ def local_tokenizer(name: str, template: str | None) -> PreTrainedTokenizerBase:
         tokenizer = load_tokenizer(name)
     apply_template(tokenizer, template)
     return tokenizer
-
-
-@dataclass(frozen=True)
-class DataFacts:
-    """Rows of a source and the mean length of what a stage makes of one (tokens)."""
-
-    rows: int
-    tokens: float
-    counted: bool = True
-    """False where the source is not on this machine and the numbers are assumptions."""
-
-
-ASSUMED = {"instruction": DataFacts(1000, 256.0, False), "prompt": DataFacts(200, 32.0, False)}
-ASSUMED["preference"] = DataFacts(1000, 256.0, False)
-
-
-def data_facts(source: str, kind: str, tokenizer: PreTrainedTokenizerBase) -> DataFacts:
-    """Count ``source`` as ``instruction``, ``prompt`` or ``preference`` rows.
-
-    Raises:
-        UsageError, DataError: a local file that is missing or wrong.
-    """
-    if not Path(source).exists() and not Path(source).suffix:
-        return ASSUMED[kind]
-    rows = read_rows(source)
-    part = rows[:LOOKED_AT]
-    if kind == "prompt":
-        lengths = [len(ids) for ids in encode_prompts(tokenizer, _messages(formats.prompts(part, source)))]
-    elif kind == "instruction":
-        items = _messages(formats.instructions(part, source))
-        lengths = [len(item.ids) for item in encode_conversations(tokenizer, items)]
-    else:
-        sides = [
-            [*pair.prompt, Message("assistant", text)]
-            for pair in formats.preferences(part, source)
-            for text in (pair.chosen, pair.rejected)
-        ]
-        lengths = [len(item.ids) for item in encode_conversations(tokenizer, sides, "last")]
-    return DataFacts(len(rows), sum(lengths) / len(lengths))
-
-
-def _messages(items: Sequence[Any]) -> list[list[Message]]:
-    return [item.messages for item in items]
