@@ -141,7 +141,7 @@ def groups() -> list[Unit]:
     noise = np.random.default_rng(0)
     for row, score in zip(rows_of(units), engine.score("frozen", units), strict=True):
         n = len(row.targets)
-        row.fields["old_logp"] = (score["logp"] + 0.2 * noise.normal(size=n)).astype(np.float32)
+        row.fields["old_logp"] = (score["logp"] + 0.4 * noise.normal(size=n)).astype(np.float32)
         row.fields["sampler_logp"] = row.fields["old_logp"]
         row.fields["ref_logp"] = (score["logp"] + 0.4 * noise.normal(size=n)).astype(np.float32)
         row.fields["old_values"] = noise.normal(size=n).astype(np.float32)
@@ -197,9 +197,11 @@ def test_grpo() -> None:
     theirs = gradients(module)
     gradient = PolicyGradient(objective, kl_coefficient=teach.KL)
     assert_same(library(module, PolicyForward(), units, gradient), value, theirs, TIGHT)
-    with torch.no_grad():  # clipping and both signs of the advantage are part of what agrees
-        ratio_BT = (teach.token_logp(module, ids_BT, mask_BT) - batch.old_logp_BT).exp()[mask_BT.bool()]
-    assert (ratio_BT > 1 + teach.CLIP).any() and (ratio_BT < 1 - teach.CLIP).any()
+    with torch.no_grad():
+        ratio_BT = (teach.token_logp(module, ids_BT, mask_BT) - batch.old_logp_BT).exp()
+    # Both ends of the interval take part, each where the advantage makes it bind.
+    good_BT, bad_BT = ((sign * advantages_B[:, None] > 0) * mask_BT.bool() for sign in (1, -1))
+    assert (good_BT & (ratio_BT > 1 + teach.CLIP)).any() and (bad_BT & (ratio_BT < 1 - teach.CLIP)).any()
 
 
 def ppo_batch(teach: ModuleType, units: Sequence[Unit]) -> Any:

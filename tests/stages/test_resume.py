@@ -112,6 +112,17 @@ STAGES: dict[str, Callable[[Path], list[Table]]] = {
             world
         ),
     ],
+    "grpo, lora": _rl(kl={"coefficient": 0.1}, **_LORA, checkpoint_every=2),
+    "ppo, dora, rounds, recomputing": _rl(
+        objective="ppo",
+        kl={"coefficient": 0.1},
+        critic={"optimiser": FAST},
+        adapter={"rank": 2, "kind": "dora"},
+        work={"checkpointing": True},
+        steps=1,
+        repeat=3,
+        checkpoint_every=2,
+    ),
     "reinforce++": _rl(objective="reinforce++"),
     "vapo": _rl(objective="vapo", critic={"optimiser": FAST, "warmup": 1}, checkpoint_every=2),
     "process grpo": _rl(objective="process_grpo", step_separator="e", checkpoint_every=2),

@@ -29,7 +29,6 @@ from ridgeline.training.objective import Objective
 from ridgeline.training.observer import Silent
 from ridgeline.training.pairwise import PairwiseRanking
 from ridgeline.training.policy_gradient import PolicyGradient, ValueRegression
-from ridgeline.training.pretraining import PretrainingMix
 
 OPTIMISER = Optimiser(learning_rate=1e-2, warmup=0)
 
@@ -79,7 +78,7 @@ def case(name: str, dtype: torch.dtype) -> tuple[nn.Module, Any, list[Unit], Obj
     if name == "sft":
         return policy(dtype), PolicyForward(entropy=True), mixed_units(), NextToken()
     if name == "mix":
-        return policy(dtype), PolicyForward(), mixed_units(), PretrainingMix(0.5)
+        return policy(dtype), PolicyForward(), mixed_units(), NextToken(name="pretrain", coefficient=0.5)
     if name == "pairs":
         model = judge(dtype)
         ranking = PairwiseRanking(centering=0.1, penalty=0.2, head=model.head)

@@ -14,8 +14,8 @@ from tests.training.jobs import OPTIMISER, TinyJob, context_in, engine_for, flat
 from ridgeline.models.batch import Unit
 from ridgeline.models.forward import PolicyForward
 from ridgeline.training.loop import StepPlan, Update, train
+from ridgeline.training.next_token import NextToken
 from ridgeline.training.policy_gradient import PolicyGradient
-from ridgeline.training.pretraining import PretrainingMix
 
 
 def losses(objective: Any, units: list[Unit], forward: PolicyForward | None = None) -> dict[str, float]:
@@ -85,7 +85,7 @@ class MixedJob(TinyJob):
     """One step: the policy gradient on some units, a pretraining mix on others."""
 
     def plan(self, step: int) -> StepPlan:
-        mix = [(rl_units(seed=9), PretrainingMix(0.5))]
+        mix = [(rl_units(seed=9), NextToken(name="pretrain", coefficient=0.5))]
         gradient = PolicyGradient(preset("grpo"), kl_coefficient=0.1)
         return StepPlan([Update("policy", rl_units(), gradient, OPTIMISER, mix)])
 
@@ -94,7 +94,7 @@ def test_a_second_objective_joins_the_same_optimizer_step(tmp_path: Path) -> Non
     looped, by_hand = (engine_for(policy(), PolicyForward(entropy=True)) for _ in range(2))
     train(looped, MixedJob(looped, steps=1), context_in(tmp_path))
     by_hand.forward_backward("policy", rl_units(), PolicyGradient(preset("grpo"), kl_coefficient=0.1))
-    alone = by_hand.forward_backward("policy", rl_units(seed=9), PretrainingMix(0.5))
+    alone = by_hand.forward_backward("policy", rl_units(seed=9), NextToken(name="pretrain", coefficient=0.5))
     by_hand.step("policy", OPTIMISER.learning_rate)
     for a, b in zip(
         looped.roles["policy"].module.parameters(), by_hand.roles["policy"].module.parameters(), strict=True

@@ -54,8 +54,7 @@ def run(context: StageContext, config: RlStage) -> dict[str, Any]:
         _warn_of_failures(context, rewards)
     finally:
         rewards.close()
-    context.observer.phase("saving the model")
-    model.save(context.folder.model)
+    context.save_model(model)
     return _result(context, config, objective)
 
 
@@ -168,8 +167,6 @@ def _add_roles(
 ) -> None:
     temperature = config.sampling.temperature
     scoring = PolicyForward(temperature=temperature)
-    moves = config.repeat > 1
-    context.add_reference(engine, model, config.work, forward=scoring, name=config.reference, moves=moves)
     if objective.needs_critic:
         engine.add(
             "critic",
@@ -177,10 +174,21 @@ def _add_roles(
             value_forward,
             tokens_per_microbatch=config.work.tokens_per_microbatch,
             optimiser=config.critic.optimiser,
+            recompute=config.work.checkpointing,
         )
     bonus = config.entropy is not None or objective.entropy_coefficient > 0
     learning = PolicyForward(temperature=temperature, entropy=True, differentiable_entropy=bonus)
-    context.add_policy(engine, "policy", model, config.work, forward=learning, optimiser=config.optimiser)
+    context.add_policy(
+        engine,
+        "policy",
+        model,
+        config.work,
+        forward=learning,
+        optimiser=config.optimiser,
+        adapter=config.adapter,
+    )
+    moves = config.repeat > 1
+    context.add_reference(engine, model, config.work, forward=scoring, name=config.reference, moves=moves)
 
 
 def _critic(context: StageContext, config: RlStage, model: LanguageModel) -> ScoreModel:

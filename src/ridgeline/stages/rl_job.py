@@ -14,8 +14,8 @@ from ridgeline.schema.run_folder import Metrics, mean
 from ridgeline.schema.stages import RlStage
 from ridgeline.stages.rollouts import Collector
 from ridgeline.training.loop import StepPlan, Update
+from ridgeline.training.next_token import NextToken
 from ridgeline.training.policy_gradient import PolicyGradient, ValueRegression
-from ridgeline.training.pretraining import PretrainingMix
 
 
 class RlJob:
@@ -109,12 +109,13 @@ class RlJob:
         )
         return bool(chosen) and (always or imitates or any(self.signal[index] for index in chosen))
 
-    def _mixed_in(self, step: int) -> list[tuple[list[Unit], PretrainingMix]]:
+    def _mixed_in(self, step: int) -> list[tuple[list[Unit], NextToken]]:
         mix = self.config.pretrain
         if mix is None:
             return []
         rows = batch_indices(len(self.pretraining), mix.rows_per_step, step, self.collector.seed ^ 1)
-        return [([self.pretraining[row] for row in rows], PretrainingMix(mix.coefficient))]
+        objective = NextToken(name="pretrain", coefficient=mix.coefficient)
+        return [([self.pretraining[row] for row in rows], objective)]
 
     def evaluate(self, step: int) -> dict[str, Any]:
         return self.collector.evaluate(step // self.per_rollout)

@@ -8,13 +8,12 @@ from pydantic import Field, model_validator
 
 from ridgeline.schema.config import SOURCE, Config
 from ridgeline.schema.stages.common import (
-    ModelStage,
+    LearningStage,
     Optimiser,
     Reference,
     RewardSpec,
     Sampling,
     Source,
-    Work,
     model_reference,
 )
 
@@ -103,7 +102,7 @@ class Pretrain(Config):
     """Tokens; longer rows keep their beginning."""
 
 
-class RlStage(ModelStage):
+class RlStage(LearningStage):
     """Sample, score, and move the policy toward what scored better than expected, under a KL leash."""
 
     type: Literal["rl"] = "rl"
@@ -148,7 +147,6 @@ class RlStage(ModelStage):
     pretrain: Pretrain | None = None
     """A pretraining mix."""
     optimiser: Optimiser = Optimiser(betas=(0.9, 0.95))
-    work: Work = Work()
     evaluate_every: int = Field(0, ge=0)
     """Rollouts between held-out evaluations; 0: only before and after."""
     evaluation_samples: int = Field(4, ge=1)
