@@ -141,7 +141,8 @@ def groups() -> list[Unit]:
     noise = np.random.default_rng(0)
     for row, score in zip(rows_of(units), engine.score("frozen", units), strict=True):
         n = len(row.targets)
-        row.fields["old_logp"] = (score["logp"] + 0.4 * noise.normal(size=n)).astype(np.float32)
+        apart = np.where(np.arange(n) % 2, 0.3, -0.3) + 0.1 * noise.normal(size=n)
+        row.fields["old_logp"] = (score["logp"] + apart).astype(np.float32)
         row.fields["sampler_logp"] = row.fields["old_logp"]
         row.fields["ref_logp"] = (score["logp"] + 0.4 * noise.normal(size=n)).astype(np.float32)
         row.fields["old_values"] = noise.normal(size=n).astype(np.float32)

@@ -14,6 +14,9 @@ from ridgeline.schema.recipe import Recipe
 from ridgeline.workbench.launch import Outcome
 from ridgeline.workbench.results import BEFORE_AFTER, Figure, StageTable, kinds_of, stage_tables
 
+WIDE = 3
+"""Models with intervals that fit side by side into 100 columns."""
+
 
 def print_table(
     console: Console, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, words: int = 1
@@ -51,8 +54,24 @@ def print_stage_tables(console: Console, tables: Sequence[StageTable]) -> None:
         print_table(console, title, ["stage", "measure", *BEFORE_AFTER], rows, words=2)
     for table in tables:
         if table.columns != BEFORE_AFTER:
-            lines = [[measure, *map(_cell, figures)] for measure, figures in table.rows.items()]
-            print_table(console, f"{table.stage} (95 % intervals over prompts)", ["", *table.columns], lines)
+            _print_models(console, table)
+
+
+def _print_models(console: Console, table: StageTable) -> None:
+    """A column for each model, or, where that grows too wide for a terminal, a block of lines for each."""
+    title = f"{table.stage} (95 % intervals over prompts)"
+    if len(table.columns) <= WIDE:
+        lines = [[measure, *map(_cell, figures)] for measure, figures in table.rows.items()]
+        print_table(console, title, ["", *table.columns], lines)
+        return
+    blocks = [
+        [model if number == 0 else "", measure, _cell(figures[column])]
+        for column, model in enumerate(table.columns)
+        for number, (measure, figures) in enumerate(
+            (measure, figures) for measure, figures in table.rows.items() if figures[column] is not None
+        )
+    ]
+    print_table(console, title, ["model", "measure", ""], blocks, words=2)
 
 
 def _cell(figure: Figure | None) -> str:

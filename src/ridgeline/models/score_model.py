@@ -90,11 +90,11 @@ class ScoreModel(nn.Module):
         """Rewards of the finished completions ``[B]``."""
         return self.kind.reward(self.heads(batch, packed=packed), batch.mask_BN)
 
-    def token_scores(self, batch: MicroBatch, *, packed: bool) -> torch.Tensor:
+    def token_scores(self, batch: MicroBatch, *, packed: bool, kind: HeadKind | None = None) -> torch.Tensor:
         """After every scored token ``[B, N]``: a probability (outcome, process), else the score of what is
         there so far, as if the completion ended here."""
         states_BSF, _ = self.state_features(batch, packed=packed)
-        return self.kind.token_scores(self.head(states_BSF[:, 1:]))
+        return (kind or self.kind).token_scores(self.head(states_BSF[:, 1:]))
 
     def values(self, batch: MicroBatch, *, packed: bool) -> torch.Tensor:
         """V(s_t) before every scored token ``[B, N]``.
@@ -129,15 +129,17 @@ def feature_forward(module: nn.Module, batch: MicroBatch, packed: bool) -> dict[
     return {"features": module.final_features(batch, packed=packed)}
 
 
-def score_forward(module: nn.Module, batch: MicroBatch, packed: bool) -> dict[str, torch.Tensor]:
+def score_forward(
+    module: nn.Module, batch: MicroBatch, packed: bool, kind: HeadKind | None = None
+) -> dict[str, torch.Tensor]:
     """Engine forward: ``heads`` ``[B, S, K]`` and the reward ``score`` ``[B]``.
 
     Where the model has them also ``doubt`` ``[B]``, the spread of its heads, and ``token_score`` ``[B, N]``,
-    probabilities after every scored token.
+    probabilities after every scored token. ``kind`` combines and aggregates otherwise than the model's own.
     """
     assert isinstance(module, ScoreModel)
     heads_BSK = module.heads(batch, packed=packed)
-    kind = module.kind
+    kind = kind or module.kind
     outputs = {"heads": heads_BSK, "score": kind.reward(heads_BSK, batch.mask_BN)}
     if (doubt_B := kind.doubt(heads_BSK)) is not None:
         outputs["doubt"] = doubt_B
@@ -146,10 +148,12 @@ def score_forward(module: nn.Module, batch: MicroBatch, packed: bool) -> dict[st
     return outputs
 
 
-def token_forward(module: nn.Module, batch: MicroBatch, packed: bool) -> dict[str, torch.Tensor]:
+def token_forward(
+    module: nn.Module, batch: MicroBatch, packed: bool, kind: HeadKind | None = None
+) -> dict[str, torch.Tensor]:
     """Engine forward: ``token_score`` ``[B, N]`` after every scored token, whatever the model learned."""
     assert isinstance(module, ScoreModel)
-    return {"token_score": module.token_scores(batch, packed=packed)}
+    return {"token_score": module.token_scores(batch, packed=packed, kind=kind)}
 
 
 def value_forward(module: nn.Module, batch: MicroBatch, packed: bool) -> dict[str, torch.Tensor]:

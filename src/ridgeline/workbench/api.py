@@ -13,6 +13,7 @@ from ridgeline.objectives.axes import PolicyObjective
 from ridgeline.schema.config import validate
 from ridgeline.schema.recipe import Recipe, load_recipe, resolve_recipe
 from ridgeline.schema.records import Sample
+from ridgeline.schema.reward_kinds import ScoreAggregate
 from ridgeline.schema.stages.common import Sampling
 from ridgeline.workbench import sampling as sampling_
 from ridgeline.workbench.evaluating import evaluate_models, evaluation_recipe
@@ -23,6 +24,7 @@ from ridgeline.workbench.outside import portable
 from ridgeline.workbench.progress import observing
 from ridgeline.workbench.replay import replay as replay_rollouts
 from ridgeline.workbench.rewards import reward_name
+from ridgeline.workbench.scoring import Judge, Per, Scored, load_judge
 from ridgeline.workbench.single import single_stage
 
 Summary = dict[str, Any]
@@ -88,6 +90,30 @@ def sample(
     return drawn
 
 
+def score(
+    model: str | Path | Judge,
+    data: Data | Sequence[Sample],
+    *,
+    per: Per = "sequence",
+    aggregate: ScoreAggregate | None = None,
+    last_m: int | None = None,
+    head: str | None = None,
+    **loading: Any,
+) -> list[Scored]:
+    """Score completions with a reward model: ``run:stage``, a run or model folder, or ``scoring.load_judge``.
+
+    ``data`` are rows of any format that has completions (file, folder, hub id or list of dicts), or samples,
+    whose ids are scored as they were drawn. ``per`` token or step adds the running verdict as ``pieces``.
+    ``aggregate`` (with ``last_m``) says how tokens or steps become one score, ``head`` names one of several.
+    ``loading``: device, dtype, chat_template.
+
+    Raises:
+        UsageError, DataError: one sentence each.
+    """
+    judge = model if isinstance(model, Judge) else load_judge(model, **loading)
+    return judge.score(data, per=per, aggregate=aggregate, last_m=last_m, head=head)
+
+
 def train_sft(
     model: LanguageModel | str, data: Data, out: str | Path, *, quiet: bool = False, **options: Any
 ) -> Summary:
@@ -102,7 +128,7 @@ def train_sft(
 def train_reward_model(
     model: LanguageModel | str, data: Data, out: str | Path, *, quiet: bool = False, **options: Any
 ) -> Summary:
-    """Fit a reward model to preference pairs (``prompt``, ``chosen``, ``rejected``)."""
+    """Fit a reward model to pairs, or with ``loss=...`` to rankings, outcomes or steps; then ``score``."""
     return _train("reward_model", model, out, {"data": data, **options}, quiet=quiet)
 
 

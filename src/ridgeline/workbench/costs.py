@@ -22,13 +22,15 @@ class StageWork:
     """Counts to read, seconds by kind of work, and what memory depends on.
 
     Lengths of completions are unknown before sampling, so each is taken at its limit: an upper bound.
-    ``completions`` are sampled at one time; 0: the stage samples nothing.
+    ``completions`` are sampled at one time (0: the stage samples nothing); ``unit_tokens`` is the length of
+    what a micro-batch never splits.
     """
 
     counts: Numbers = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     completions: int = 0
     prompt_tokens: float = 0.0
+    unit_tokens: float = 0.0
 
     @property
     def total_seconds(self) -> float:

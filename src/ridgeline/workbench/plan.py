@@ -8,13 +8,16 @@ from typing import Any
 import torch
 
 from ridgeline.models.hardware import resolve_device, resolve_dtype
+from ridgeline.schema.errors import UsageError
 from ridgeline.schema.recipe import Recipe
-from ridgeline.schema.stages import CollectStage, RewardModelStage, SftStage, Stage
+from ridgeline.schema.stages import DistillStage, Stage
 from ridgeline.stages.pipeline import check_stages
-from ridgeline.workbench.facts import DataFacts, ModelFacts, data_facts, local_tokenizer, model_facts
+from ridgeline.workbench.costs import Setting, StageWork
+from ridgeline.workbench.facts import ModelFacts, model_facts
 from ridgeline.workbench.machine import Speed, available_memory, measure_speed
 from ridgeline.workbench.memory import Parts, stage_memory
-from ridgeline.workbench.work import StageWork, stage_work
+from ridgeline.workbench.sources import data_of_stages
+from ridgeline.workbench.work import stage_work
 
 METHOD = (
     "Estimates. Time: operations of the matrix products, over the rate that a short timing of this machine "
@@ -32,7 +35,7 @@ class StagePlan:
     work: StageWork
     memory: Parts
     assumed: list[str]
-    """Sources that are not on this machine, for which sizes were assumed."""
+    """Data and teachers that are not on this machine, for which sizes were assumed."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -87,61 +90,32 @@ def make_plan(recipe: Recipe) -> Plan:
     dtype = resolve_dtype(recipe.dtype, device)
     facts = model_facts(recipe.model)
     speed = measure_speed(device, dtype, hidden=facts.hidden, intermediate=facts.intermediate)
-    sources = _sources(recipe)
-    stages = [
-        _stage_plan(stage, recipe, sources[stage.name], facts, speed, torch.finfo(dtype).bits // 8)
-        for stage in recipe.stage
-    ]
+    sources = data_of_stages(recipe)
+    itemsize = torch.finfo(dtype).bits // 8
+    stages = []
+    for stage in recipe.stage:
+        teachers, unknown = _teachers(stage, recipe, facts)
+        setting = Setting(recipe, sources[stage.name], facts, speed, teachers)
+        stages.append(_stage_plan(stage, setting, itemsize, unknown))
     return Plan(recipe, facts, speed, stages, available_memory(device))
 
 
-def _stage_plan(
-    stage: Stage,
-    recipe: Recipe,
-    data: dict[str, DataFacts],
-    facts: ModelFacts,
-    speed: Speed,
-    itemsize: int,
-) -> StagePlan:
-    work = stage_work(stage, recipe, data, facts, speed)
-    memory = stage_memory(
-        stage,
-        recipe,
-        facts,
-        itemsize=itemsize,
-        prompt_tokens=work.prompt_tokens,
-        completions=work.completions,
-    )
-    held = {name: size for name, size in memory.items() if size}
-    return StagePlan(stage, work, held, [source for source, found in data.items() if not found.counted])
+def _stage_plan(stage: Stage, setting: Setting, itemsize: int, unknown: list[str]) -> StagePlan:
+    work = stage_work(stage, setting)
+    memory = stage_memory(stage, setting, work, itemsize=itemsize)
+    assumed = [source for source, found in setting.data.items() if not found.counted]
+    return StagePlan(stage, work, memory, [*assumed, *unknown])
 
 
-def _sources(recipe: Recipe) -> dict[str, dict[str, DataFacts]]:
-    """Per stage, what is in each of its sources; output of an earlier stage counts as it was asked for."""
-    tokenizer = local_tokenizer(recipe.model, recipe.chat_template)
-    made: dict[str, DataFacts] = {}
-    found: dict[str, dict[str, DataFacts]] = {}
-    seen: dict[tuple[str, str], DataFacts] = {}
-    for stage in recipe.stage:
-        found[stage.name] = {}
-        for key in ("data", "prompts", "heldout"):
-            source = vars(stage).get(key)
-            if not isinstance(source, str):
-                continue
-            kind = _kind(stage)
-            if source in made:
-                facts = made[source]
-            else:
-                facts = seen.get((source, kind)) or data_facts(source, kind, tokenizer)
-                seen[source, kind] = facts
-            found[stage.name][source] = facts
-        if isinstance(stage, CollectStage):
-            prompts = found[stage.name][stage.prompts]
-            made[stage.name] = DataFacts(stage.pairs, prompts.tokens + stage.sampling.max_new_tokens)
-    return found
-
-
-def _kind(stage: Stage) -> str:
-    if isinstance(stage, SftStage):
-        return "instruction"
-    return "preference" if isinstance(stage, RewardModelStage) else "prompt"
+def _teachers(stage: Stage, recipe: Recipe, facts: ModelFacts) -> tuple[dict[str, ModelFacts], list[str]]:
+    """Sizes of the models that ``stage`` learns from, and those of them that are taken for the student's."""
+    teachers: dict[str, ModelFacts] = {}
+    unknown = []
+    own = {"base", *(each.name for each in recipe.stage)}
+    for teacher in stage.teacher if isinstance(stage, DistillStage) else []:
+        try:
+            teachers[teacher.model] = facts if teacher.model in own else model_facts(teacher.model)
+        except UsageError:
+            teachers[teacher.model] = facts
+            unknown.append(teacher.model)
+    return teachers, unknown

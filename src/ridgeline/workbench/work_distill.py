@@ -22,7 +22,7 @@ def distill(stage: DistillStage, setting: Setting) -> StageWork:
         "passes over the rows": round(stage.steps * per_step / max(rows, 1), 2),
         "optimizer steps": stage.steps * stage.updates_per_rollout,
     }
-    unit = _unit_tokens(stage, whole.tokens)
+    unit = work.unit_tokens = _unit_tokens(stage, whole.tokens)
     _sample(stage, setting, work, rows, per_step)
     work.counts["tokens per batch"] = round(per_step * unit)
     work.counts["micro-batches per step"] = micro_batches(

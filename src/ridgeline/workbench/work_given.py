@@ -18,7 +18,7 @@ def sft(stage: SftStage, setting: Setting) -> StageWork:
     steps = max(1, math.ceil(stage.epochs * rows / stage.rows_per_step))
     tokens = stage.rows_per_step * whole.tokens
     measured = evaluations(steps, stage.evaluate_every)
-    work = StageWork()
+    work = StageWork(unit_tokens=whole.tokens)
     work.counts = {
         "rows": rows,
         "held-out rows": held.rows,
@@ -42,7 +42,7 @@ def reward_model(stage: RewardModelStage, setting: Setting) -> StageWork:
     per_step = min(stage.pairs_per_step, max(rows, 1))
     steps = max(1, math.ceil(stage.epochs * rows / per_step))
     per_token = setting.facts.token_operations(stage.layer)
-    work = StageWork()
+    work = StageWork(unit_tokens=whole.row_tokens)
     work.counts = {
         unit: rows,
         f"held-out {unit}": held.rows,
@@ -80,7 +80,7 @@ def preference(stage: PreferenceStage, setting: Setting) -> StageWork:
     measured = evaluations(steps, stage.evaluate_every)
     held_tokens = held.rows * sides * held.tokens
     step_tokens = per_step * pair_tokens
-    work = StageWork()
+    work = StageWork(unit_tokens=pair_tokens)
     work.counts = {
         "pairs": rows,
         "held-out pairs": held.rows,
@@ -111,7 +111,7 @@ def unpaired(stage: UnpairedStage, setting: Setting) -> StageWork:
     tokens = per_step * whole.tokens
     measured = evaluations(steps, stage.evaluate_every)
     mismatched = rows if loss == "kto" else 0
-    work = StageWork()
+    work = StageWork(unit_tokens=whole.tokens)
     work.counts = {
         "rows": rows,
         "held-out rows": held.rows,

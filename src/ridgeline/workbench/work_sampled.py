@@ -35,7 +35,8 @@ def rl(stage: RlStage, setting: Setting) -> StageWork:
     updates = stage.updates_per_rollout * stage.epochs_per_rollout
     rollouts = stage.steps * stage.repeat
     critic = objective_of(stage).needs_critic
-    work = StageWork(completions=completions, prompt_tokens=prompts.tokens)
+    group = prompts.tokens + stage.samples_per_prompt * new
+    work = StageWork(completions=completions, prompt_tokens=prompts.tokens, unit_tokens=group)
     work.counts = {
         "prompts": prompts.rows,
         "mean tokens per prompt": round(prompts.tokens, 1),
@@ -52,7 +53,6 @@ def rl(stage: RlStage, setting: Setting) -> StageWork:
         ),
         "completions decoded at a time": sampled_at_once(completions),
     }
-    group = prompts.tokens + stage.samples_per_prompt * new
     operations = setting.facts.token_operations() * per_rollout * group
     operations += setting.facts.head_operations * completions * new
     tries = 1 + stage.max_resampling
@@ -108,7 +108,7 @@ def preference(stage: PreferenceStage, setting: Setting) -> StageWork:
     own = online.samples_per_prompt if online.method in ("dpo", "d2po") else 2
     learned = 1 if online.method == "nash_md" else 2
     row = prompts.tokens + learned * new
-    work = StageWork(completions=per_step * own, prompt_tokens=prompts.tokens)
+    work = StageWork(completions=per_step * own, prompt_tokens=prompts.tokens, unit_tokens=row)
     work.counts = {
         "prompts": prompts.rows,
         "mean tokens per prompt": round(prompts.tokens, 1),
@@ -150,7 +150,7 @@ def reject(stage: RejectStage, setting: Setting) -> StageWork:
     learners = 1 + stage.control
     per_step = min(stage.rows_per_step, max(1, selected))
     steps = stage.repeat * max(1, math.ceil(stage.epochs * selected / per_step))
-    row = prompts.tokens + new
+    row = work.unit_tokens = prompts.tokens + new
     work.counts |= {
         "optimizer steps, at most": steps,
         "micro-batches per step": micro_batches(per_step, row, stage.work.tokens_per_microbatch),

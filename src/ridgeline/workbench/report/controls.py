@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from ridgeline.workbench.report.chart import Chart, Rule, Series, draw, legend
 from ridgeline.workbench.report.markup import figure, grid, interval, section, text
-from ridgeline.workbench.report.rl_view import RlView, rl_views
+from ridgeline.workbench.report.rl_view import RlView, plain, rl_views
 from ridgeline.workbench.report.source import RunData
 
 
@@ -89,7 +89,7 @@ def _picture(pair: Pair) -> str:
     held = f"reward/{pair.measure}"
     series: list[Series] = []
     for view, tone, dash in ((pair.main, "gain", ""), (pair.control, "control", "6 4")):
-        name = f"{view.stage.name}, trained on {view.proxy}"
+        name = f"{view.stage.name}, trained on {plain(view.proxy)}"
         series.append(view.heldout(held, label=name, tone=tone, dash=dash))
     title = f"{pair.measure_name} by rollout: {pair.main.stage.name} and its control"
     rules = [Rule(series[0].y[0], "start")] if series[0].y else []
@@ -141,7 +141,7 @@ def sentence(pair: Pair) -> str:
         lines = [e[f"reward/{pair.measure}"] for e in view.stage.evaluations if f"reward/{pair.measure}" in e]
         if lines:
             parts.append(
-                f"<b>{text(view.stage.name)}</b> (trained on {text(view.proxy)}) {interval(lines[0])} → "
-                f"{interval(lines[-1])}"
+                f"<b>{text(view.stage.name)}</b> (trained on {text(plain(view.proxy))}) "
+                f"{interval(lines[0])} → {interval(lines[-1])}"
             )
     return f"{text(pair.measure_name)}: " + "; ".join(parts) + "." if parts else ""

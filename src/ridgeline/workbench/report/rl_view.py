@@ -102,7 +102,7 @@ def rl_views(run: RunData) -> list[RlView]:
 
 def _view(stage: StageData, golds: list[str]) -> RlView:
     monitors, rewards = (function_names(stage.config.get(key)) for key in ("monitor", "reward"))
-    gold = next((name for name in monitors if name in [plain(g) for g in golds]), None)
+    gold = next((name for name in monitors if name in golds), None)
     proxy = rewards[0] if len(rewards) == 1 else "total"
     steps = [int(stage.config.get(key, 1)) for key in ("updates_per_rollout", "epochs_per_rollout")]
     return RlView(stage, gold or next(iter(monitors), None), proxy, steps[0] * steps[1])
@@ -110,10 +110,9 @@ def _view(stage: StageData, golds: list[str]) -> RlView:
 
 def function_names(specs: Any) -> list[str]:
     """Names under which the rewards of a recipe are recorded."""
-    values = [spec.get("function", "") if isinstance(spec, dict) else spec for spec in specs or []]
-    return [plain(str(value)) for value in values]
+    return [str(spec.get("function", "") if isinstance(spec, dict) else spec) for spec in specs or []]
 
 
 def plain(function: str) -> str:
-    """``package.module:function`` is recorded as ``function``."""
+    """How a reward is called on the page: ``function`` of ``package.module:function``."""
     return function.rpartition(":")[2]

@@ -17,7 +17,7 @@ from ridgeline.workbench.report.markup import (
     text,
     whole,
 )
-from ridgeline.workbench.report.rl_view import RlView, rl_views
+from ridgeline.workbench.report.rl_view import RlView, plain, rl_views
 from ridgeline.workbench.report.source import RunData, StageData, number_in
 
 
@@ -102,8 +102,8 @@ def _facts(view: RlView) -> str:
                 "Leash",
                 text(view.leash) + (f" ({text(estimator)})" if estimator and view.leash[0] == "K" else ""),
             ),
-            ("Trained on", text(view.proxy)),
-            ("Watched, not trained on", text(view.gold or "")),
+            ("Trained on", text(plain(view.proxy))),
+            ("Watched, not trained on", text(plain(view.gold or ""))),
             ("A rollout", size),
             ("Rollouts", whole(number_in(config, "steps"))),
             (
@@ -119,7 +119,7 @@ def _reward(view: RlView, name: str, tone: str) -> str:
     train = view.training(f"reward/{name}", label="training batches", tone=tone, thin=True)
     series = [s for s in (train, held) if s.y]
     role = "reward" if view.gold is None else "gold reward" if name == view.gold else "proxy reward"
-    title = f"{role.capitalize()}: {name}"
+    title = f"{role.capitalize()}: {plain(name)}"
     if not series:
         return note(f"{title}: nothing has been logged.")
     trained = "what the policy is trained on" if name == view.proxy else "watched, never trained on"
@@ -194,7 +194,7 @@ def _table(view: RlView) -> str:
     lines = view.stage.evaluations
     if not lines:
         return note("No held-out evaluations.")
-    columns = [(f"reward/{name}", name) for name, _ in _named(view)]
+    columns = [(f"reward/{name}", plain(name)) for name, _ in _named(view)]
     columns += [("kl_k1", "KL (nats)"), ("length", "length (tokens)"), ("stopped", "stopped (share)")]
     columns = [(key, name) for key, name in columns if any(key in line for line in lines)]
     rows = [
