@@ -125,7 +125,8 @@ def _soft(inputs: Inputs, ratio: Tensor, objective: PolicyObjective) -> Parts:
 def _taper(inputs: Inputs, ratio: Tensor, objective: PolicyObjective) -> Parts:
     """-w A logp with w = 1 for A > 0 and sg(min(rho, 1)) elsewhere."""
     weight = torch.where(inputs.advantages > 0, 1.0, ratio.clamp(max=1.0))
-    cut = (inputs.advantages < 0) & (ratio > 1)
+    # On-policy the product of many ratios is 1 up to rounding, which is no cut.
+    cut = (inputs.advantages < 0) & (ratio > 1 + 1e-4)
     return _weighted(inputs, weight), cut, cut
 
 

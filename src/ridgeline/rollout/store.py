@@ -40,6 +40,19 @@ def write_samples(path: Path, samples: Sequence[Sample]) -> None:
         raise RunError(f"cannot write {path}: {reason}; free some space, then: ridgeline resume.") from None
 
 
+def recorded_samples(path: Path, version: int, count: int | None = None) -> list[Sample] | None:
+    """What an interrupted run left at ``path``, rewards included; None where weights of another ``version``
+    wrote the first ``count`` samples of each prompt (None: all of them).
+
+    Tokens would come out the same again, but a reward that timed out then might not time out now.
+    """
+    if not path.is_file():
+        return None
+    samples = read_samples(path)
+    own = [sample for sample in samples if count is None or sample.index < count]
+    return samples if all(sample.weight_version == version for sample in own) else None
+
+
 def read_samples(path: Path) -> list[Sample]:
     """What ``write_samples`` wrote, in its order."""
     samples = []

@@ -14,7 +14,7 @@ from ridgeline.models.distributions import DistillForward, is_students
 from ridgeline.rewards.combine import RewardSet
 from ridgeline.rollout.draws import text_key
 from ridgeline.rollout.request import PromptRequest
-from ridgeline.rollout.store import read_samples, write_samples
+from ridgeline.rollout.store import recorded_samples, write_samples
 from ridgeline.schema.records import Sample
 from ridgeline.schema.run_folder import Metrics, StageFolder
 from ridgeline.schema.stages.distill import DistillStage
@@ -94,10 +94,8 @@ class StudentText:
             return []
         path = self.folder.samples / f"step-{number:06d}.parquet"
         version = self.engine.versions()["policy"]
-        if path.is_file():
-            samples = read_samples(path)
-            if all(sample.weight_version == version for sample in samples):
-                return samples
+        if (recorded := recorded_samples(path, version)) is not None:
+            return recorded
         self.observer.phase("sampling")
         samples = self.engine.sample(
             self.sampler, requests, self.config.sampling, seed=self.seed, step=number

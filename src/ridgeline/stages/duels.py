@@ -6,11 +6,12 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from ridgeline.data.order import batch_indices
 from ridgeline.rewards.combine import TOTAL, RewardSet
 from ridgeline.rollout.request import PromptRequest
-from ridgeline.rollout.store import read_samples, write_samples
+from ridgeline.rollout.store import recorded_samples, write_samples
 from ridgeline.schema.records import Sample
 from ridgeline.schema.run_folder import Metrics, StageFolder
 from ridgeline.schema.stages.preference import Online
@@ -44,7 +45,9 @@ class Duels:
         per_step = min(self.online.prompts_per_step, len(self.requests))
         chosen = batch_indices(len(self.requests), per_step, step, self.seed)
         requests = [self.requests[index] for index in chosen]
-        samples = self._recorded(step) or self._sampled(requests, step)
+        own = None if self._is_self_play else 1
+        recorded = recorded_samples(self._file(step), self.engine.versions()["policy"], own)
+        samples = recorded or self._sampled(requests, step)
         duels, ties = [], 0
         for _, group in itertools.groupby(samples, key=lambda sample: sample.prompt_id):
             duel = self._duel([sample for sample in group if sample.rewards.get(TOTAL) is not None])
@@ -67,21 +70,14 @@ class Duels:
             return None
         return Duel(winner, loser, 1.0 if gap > 0 else 0.5)
 
-    def _recorded(self, step: int) -> list[Sample] | None:
-        """As an interrupted run left them, rewards included: a judge may not answer twice alike."""
-        path = self.folder.samples / f"step-{step:06d}.parquet"
-        if not path.is_file():
-            return None
-        samples = read_samples(path)
-        current = self.engine.versions()["policy"]
-        return samples if all(s.weight_version == current for s in samples if self._is_own(s)) else None
-
-    def _is_own(self, sample: Sample) -> bool:
-        return self.online.method in ("dpo", "d2po") or sample.index == 0
+    @property
+    def _is_self_play(self) -> bool:
+        """Both completions are the policy's own; elsewhere only the first one is."""
+        return self.online.method in ("dpo", "d2po")
 
     def _sampled(self, requests: Sequence[PromptRequest], step: int) -> list[Sample]:
         self.observer.phase("sampling")
-        if self.online.method in ("dpo", "d2po"):
+        if self._is_self_play:
             samples = self.engine.sample("policy", requests, self.online.sampling, seed=self.seed, step=step)
         else:
             own = [replace(request, samples=1) for request in requests]
@@ -93,8 +89,11 @@ class Duels:
             samples = [sample for pair in zip(*both, strict=True) for sample in pair]
         self.observer.phase("judging")
         self.rewards.score(samples)
-        write_samples(self.folder.samples / f"step-{step:06d}.parquet", samples)
+        write_samples(self._file(step), samples)
         return samples
+
+    def _file(self, step: int) -> Path:
+        return self.folder.samples / f"step-{step:06d}.parquet"
 
 
 def _total(sample: Sample) -> float:

@@ -13,7 +13,7 @@ import torch
 from ridgeline.models.batch import Row, Unit, completion_row
 from ridgeline.objectives.axes import PolicyObjective
 from ridgeline.rollout.request import PromptRequest
-from ridgeline.rollout.store import read_samples, write_samples
+from ridgeline.rollout.store import recorded_samples, write_samples
 from ridgeline.schema.errors import UsageError
 from ridgeline.schema.records import Sample
 from ridgeline.schema.run_folder import Metrics, StageFolder
@@ -86,7 +86,7 @@ class Collector:
 
     def _groups(self, rollout: int) -> list[Group]:
         """All groups of the rollout, sampled and scored, or as an interrupted run left them on disk."""
-        recorded = self._recorded(rollout)
+        recorded = recorded_samples(self._file(rollout), self.engine.versions()["policy"])
         everything: list[Sample] = []
 
         def ask(requests: list[PromptRequest]) -> list[Sample]:
@@ -105,18 +105,6 @@ class Collector:
 
     def _file(self, rollout: int) -> Path:
         return self.folder.samples / f"step-{rollout:06d}.parquet"
-
-    def _recorded(self, rollout: int) -> list[Sample] | None:
-        """The rollout as an interrupted run left it, rewards included.
-
-        Tokens would come out the same again, but a reward that timed out then might not time out now.
-        """
-        path = self._file(rollout)
-        if not path.is_file():
-            return None
-        samples = read_samples(path)
-        current = self.engine.versions()["policy"]
-        return samples if all(sample.weight_version == current for sample in samples) else None
 
     def _sampled(self, requests: Sequence[PromptRequest], rollout: int) -> list[Sample]:
         self.observer.phase("sampling")

@@ -147,9 +147,11 @@ class Judge:
     def _asked(
         self, data: str | Path | Sequence[Mapping[str, Any]] | Sequence[Sample], where: str | None
     ) -> list[Asked]:
-        # A sample is the row that `generate --out` would write of it.
-        listed = [each.as_dict() if isinstance(each, Sample) else each for each in data]
-        source = data if isinstance(data, str | Path) else listed
+        source: str | Path | Sequence[Mapping[str, Any]]
+        if isinstance(data, str | Path):
+            source = data
+        else:  # a sample is the row that `generate --out` would write of it
+            source = [each.as_dict() if isinstance(each, Sample) else each for each in data]
         where = where or describe(source)
         asked = asked_of_rows(read_rows(source), where, self.tokenizer, self.kind.step_separator)
         limit = getattr(self.model.backbone.config, "max_position_embeddings", None)
