@@ -93,19 +93,13 @@ def sample_group(policy: torch.nn.Module, prompt: list[int], stop: int) -> list[
     """G completions of one prompt at temperature 1, each up to and including its stop token."""
     # All rows share their prompt, so there is nothing to pad; and what the policy is asked to learn must be
     # drawn from the policy itself, so no top-k, no top-p, no temperature that the loss would not know of.
-    completions: list[list[int]] = [[] for _ in range(SAMPLES)]
-    running = torch.ones(SAMPLES, dtype=torch.bool)
-    ids, cache = torch.tensor([prompt] * SAMPLES), None
+    ids, cache, columns = torch.tensor([prompt] * SAMPLES), None, []
     for _ in range(NEW_TOKENS):
         output = policy(input_ids=ids, past_key_values=cache, use_cache=True)
-        cache = output.past_key_values
-        ids = torch.multinomial(output.logits[:, -1].float().softmax(-1), 1)
-        for row in running.nonzero().flatten().tolist():
-            completions[row].append(int(ids[row]))
-        running &= ids[:, 0] != stop
-        if not running.any():
-            break
-    return completions
+        ids, cache = output.logits[:, -1].float().softmax(-1).multinomial(1), output.past_key_values
+        columns.append(ids)
+    rows = torch.cat(columns, 1).tolist()
+    return [row[: row.index(stop) + 1] if stop in row else row for row in rows]
 
 
 def reward(text: str, answer: int) -> float:

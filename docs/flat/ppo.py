@@ -11,9 +11,8 @@ critic, expected before it was written. The order of things, each frozen before 
     4  whiten the advantages over the tokens of the batch
     5  several optimizer steps: clipped policy loss, clipped value loss
 
-Shapes: B rows, T tokens of the longest row, H hidden units, V tokens in the vocabulary.
-Source: Schulman et al. 2017, equation 7; details of language-model PPO after Ziegler et al. 2019 and Huang et
-al. 2024. The tests hold this file equal to the library.
+Shapes: B rows, T tokens of the longest row, H hidden units, V words of the vocabulary. Tested equal to the
+library. Source: Schulman et al. 2017, equation 7; for language models Ziegler et al. 2019, Huang et al. 2024.
 """
 
 from __future__ import annotations
@@ -28,13 +27,14 @@ from random import Random
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim import AdamW
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 EMBEDDED = Path("~/.cache/ridgeline/smollm2-135m-instruct-0.1.2").expanduser()
 PROMPT = "<|im_start|>user\nWhat is {}+{}? Answer with a number only.<|im_end|>\n<|im_start|>assistant\n"
 STOP = "<|im_end|>"
 
-ROWS, NEW_TOKENS, UPDATES = 24, 8, 2
+PROMPTS, SAMPLES, NEW_TOKENS, UPDATES = 6, 4, 8, 2
 RATE, CRITIC_RATE = 2e-5, 5e-5
 CLIP, VALUE_CLIP, VALUE_COEFFICIENT = 0.2, 0.2, 0.5
 KL, GAMMA, LAMBDA = 0.05, 1.0, 0.95
@@ -64,8 +64,8 @@ class Critic(nn.Module):
 
     def forward(self, ids_BT: Tensor) -> Tensor:
         """Values ``[B, T]``: ``[:, t]`` is that of the state before token t is chosen."""
-        hidden_BTH = self.backbone(input_ids=ids_BT).last_hidden_state
-        return F.pad(self.head(hidden_BTH[:, :-1]).squeeze(-1), (1, 0))
+        hidden_BTH = self.backbone(input_ids=ids_BT).last_hidden_state[:, :-1]
+        return F.pad(self.head(hidden_BTH).squeeze(-1), (1, 0))
 
 
 def token_logp(model: nn.Module, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
@@ -80,8 +80,8 @@ def token_logp(model: nn.Module, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
 
 def shaped_rewards(rewards_B: Tensor, old_logp_BT: Tensor, ref_logp_BT: Tensor, mask_BT: Tensor) -> Tensor:
     """-KL * (log pi - log pi_ref) on every token, plus the score on the last one that was written."""
-    # k1 may be negative on a token, and here it must be allowed to: in the reward it is the unbiased choice.
-    # In the loss, where GRPO has its k3, the gradient of k1 would be zero on average.
+    # k1: unbiased in the reward, and negative on some tokens, as it must be allowed to be. In the loss, where
+    # GRPO has its k3, its gradient would be zero on average.
     rewards_BT = -KL * (old_logp_BT - ref_logp_BT) * mask_BT
     last_B = (mask_BT.cumsum(1) * mask_BT).argmax(1)
     rewards_BT[torch.arange(len(last_B)), last_B] += rewards_B
@@ -124,6 +124,17 @@ def value_loss(critic: Critic, batch: Batch) -> Tensor:
     return (torch.maximum(free_BT, held_BT) * batch.mask_BT).sum() / batch.mask_BT.sum() / 2
 
 
+def sample(policy: nn.Module, prompt: list[int], stop: int) -> list[list[int]]:
+    """A few completions of one prompt at temperature 1, each up to and including its stop token."""
+    ids, cache, columns = torch.tensor([prompt] * SAMPLES), None, []
+    for _ in range(NEW_TOKENS):
+        output = policy(input_ids=ids, past_key_values=cache, use_cache=True)
+        ids, cache = output.logits[:, -1].float().softmax(-1).multinomial(1), output.past_key_values
+        columns.append(ids)
+    rows = torch.cat(columns, 1).tolist()
+    return [row[: row.index(stop) + 1] if stop in row else row for row in rows]
+
+
 @torch.no_grad()
 def rollout(
     policy: nn.Module, reference: nn.Module, critic: Critic, tokenizer: PreTrainedTokenizerBase, draw: Random
@@ -131,32 +142,26 @@ def rollout(
     """Steps 1 to 4. Returns the batch, the scores ``[B]`` and the KL to the reference per answer ``[B]``."""
     stop = tokenizer.convert_tokens_to_ids(STOP)
     rows, starts, rewards = [], [], []
-    for _ in range(ROWS):
+    for _ in range(PROMPTS):
         a, b = draw.randint(1, 9), draw.randint(1, 9)
         prompt = tokenizer(PROMPT.format(a, b), add_special_tokens=False)["input_ids"]
-        completion: list[int] = []
-        ids, cache = torch.tensor([prompt]), None
-        while len(completion) < NEW_TOKENS and completion[-1:] != [stop]:
-            output = policy(input_ids=ids, past_key_values=cache, use_cache=True)
-            ids, cache = output.logits[:, -1].float().softmax(-1).multinomial(1), output.past_key_values
-            completion.append(int(ids))
-        text = tokenizer.decode(completion)
-        rewards.append(float(text.endswith(STOP) and re.findall(r"\d+", text)[-1:] == [str(a + b)]))
-        rows.append(prompt + completion)
-        starts.append(len(prompt))
-    ids_BT = torch.zeros(ROWS, max(map(len, rows)), dtype=torch.long)
+        for completion in sample(policy, prompt, stop):
+            text = tokenizer.decode(completion)
+            rewards.append(float(text.endswith(STOP) and re.findall(r"\d+", text)[-1:] == [str(a + b)]))
+            rows.append(prompt + completion)
+            starts.append(len(prompt))
+    ids_BT = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
     mask_BT = torch.zeros(ids_BT.shape)
     for number, (row, start) in enumerate(zip(rows, starts, strict=True)):
         ids_BT[number, : len(row)] = torch.tensor(row)
         mask_BT[number, start : len(row)] = 1  # by position: padding may be the stop token
-    rewards_B = torch.tensor(rewards)
     old_logp_BT, ref_logp_BT = (token_logp(model, ids_BT, mask_BT) for model in (policy, reference))
     old_values_BT = critic(ids_BT)
-    rewards_BT = shaped_rewards(rewards_B, old_logp_BT, ref_logp_BT, mask_BT)
+    rewards_BT = shaped_rewards(torch.tensor(rewards), old_logp_BT, ref_logp_BT, mask_BT)
     advantages_BT, returns_BT = gae(rewards_BT, old_values_BT, mask_BT)
     # Returns stay in reward units, for the critic has to predict them; only the advantages are whitened.
     batch = Batch(ids_BT, mask_BT, old_logp_BT, old_values_BT, whiten(advantages_BT, mask_BT), returns_BT)
-    return batch, rewards_B, ((old_logp_BT - ref_logp_BT) * mask_BT).sum(1)
+    return batch, torch.tensor(rewards), ((old_logp_BT - ref_logp_BT) * mask_BT).sum(1)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -174,21 +179,21 @@ def main(arguments: list[str] | None = None) -> None:
     # Best started from a reward model (reward_model.py makes the very same module); here from the policy.
     backbone = AutoModel.from_pretrained(options.model, dtype=torch.float32).eval()
     critic = Critic(backbone, backbone.config.hidden_size)
-    models = ((policy, RATE), (critic, CRITIC_RATE))
-    optimizers = [torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0) for model, rate in models]
+    pairs = ((policy, RATE), (critic, CRITIC_RATE))
+    learners = [(model, AdamW(model.parameters(), lr=rate, weight_decay=0.0)) for model, rate in pairs]
     for step in range(options.steps):
         batch, rewards_B, kl_B = rollout(policy, reference, critic, tokenizer, draw)
         for _ in range(UPDATES):
-            # Two networks without a common weight, so each has its own gradient and its own clip.
+            # Two networks without a common weight: each has its own gradient and its own clip.
             losses = (policy_loss(policy, batch), VALUE_COEFFICIENT * value_loss(critic, batch))
-            for (model, _rate), optimizer, value in zip(models, optimizers, losses, strict=True):
+            for (model, optimizer), value in zip(learners, losses, strict=True):
                 value.backward()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimizer.step()
                 optimizer.zero_grad()
+        error, kl = 2 * losses[1].item() / VALUE_COEFFICIENT, kl_B.mean()
         print(
-            f"step {step:2d}  right {rewards_B.mean():.2f}  KL to the reference {kl_B.mean():5.2f} nats"
-            f" per answer  critic's squared error {2 * losses[1].item() / VALUE_COEFFICIENT:.3f}",
+            f"step {step:2d}  right {rewards_B.mean():.2f}  KL {kl:.2f} nats  critic's error {error:.3f}",
             flush=True,
         )
 

@@ -71,6 +71,25 @@ def test_prompts_and_unpaired(chatml):
     )
 
 
+def test_rankings_show_every_completion_best_first(chatml):
+    rows = [{"prompt": "q", "completions": ["a", "b", "c"], "ranks": [2, 1, 3]}]
+    rows.append({"prompt": "q", "completions": ["a", "a"], "ranks": [1, 2]})
+    report = inspect(rows, chatml, 3)
+    assert report.kind == "ranking" and report.rows == 2 and len(report.lengths) == 3
+    assert [item.label for item in report.shown] == ["row 1, rank 1", "row 1, rank 2", "row 1, rank 3"]
+    assert report.left_out == {2: "no two different completions differ in rank"}
+
+
+def test_steps_show_where_they_end(chatml):
+    rows = [{"prompt": "q", "steps": ["Yes.", "No."], "labels": [True, None]}]
+    report = inspect(rows, chatml)
+    assert (report.kind, report.trained, report.shown[0].label) == ("steps", [1], "row 1, labels 1")
+    rows.append({"prompt": "q", "steps": ["Yes."], "labels": [-1]})
+    report = inspect(rows, chatml)
+    assert [item.label for item in report.shown] == ["row 1, labels 1", "row 2, labels -1"]
+    assert "⟦<|im_end|>⟧" in printed(report)
+
+
 def test_kind_can_be_forced(chatml):
     assert inspect(DEMOS, chatml, kind="prompt").trained == [0] * 5
 

@@ -16,7 +16,9 @@ from transformers import PreTrainedTokenizerBase
 
 from ridgeline.data import formats, pairs, supervised
 from ridgeline.data.chat import TrainOn, encode_completions, encode_prompts
+from ridgeline.data.rankings import build_rankings, rankings
 from ridgeline.data.sources import Source, describe, read_rows
+from ridgeline.data.steps import build_steps, solutions
 from ridgeline.models.batch import Row, completion_row
 
 QUANTILES = (0.0, 0.5, 0.9, 0.99, 1.0)
@@ -108,7 +110,7 @@ def inspect(
     """Read ``source`` the way a stage does and report it; the first ``limit`` kept rows are shown in full.
 
     ``kind`` None: by the columns of the first row. ``truncate`` applies to instructions only, and
-    ``max_length`` to instructions and preferences.
+    ``max_length`` to everything but prompts and unpaired completions.
 
     Raises:
         UsageError, DataError: as reading, normalising and encoding do.
@@ -128,6 +130,8 @@ def inspect(
         labelled = [(f"row {i + 1}", row) for i, row in zip(data.source, data.rows, strict=True)]
     elif report.kind == "preference":
         labelled = _preferences(rows, tokenizer, report, "error" if overlong == "error" else "drop")
+    elif report.kind in ("ranking", "steps"):
+        labelled = _for_reward_models(rows, tokenizer, report, "error" if overlong == "error" else "drop")
     else:
         labelled = _plain(rows, tokenizer, report)
     report.lengths = [len(row) for _, row in labelled]
@@ -153,6 +157,34 @@ def _preferences(
         for index, unit in zip(data.source, data.units, strict=True)
         for side, row in zip(("chosen", "rejected"), unit, strict=True)
     ]
+
+
+def _for_reward_models(
+    rows: Sequence[Mapping[str, Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    report: Inspection,
+    overlong: Literal["error", "drop"],
+) -> list[tuple[str, Row]]:
+    """Rankings, a completion after the other; and solutions, of which the ends of the steps are trained."""
+    limits: dict[str, Any] = {"max_length": report.max_length, "overlong": overlong, "where": report.source}
+    if report.kind == "ranking":
+        data = build_rankings(rankings(rows, report.source), tokenizer, **limits)
+    else:
+        given = [label for row in rows for label in row.get("labels") or [] if not isinstance(label, bool)]
+        items = solutions(rows, report.source, classes=3 if -1 in given else 2)
+        data = build_steps(items, tokenizer, **limits)
+    report.left_out = {index + 1: why for index, why in data.left_out.items()}
+    return [
+        (f"row {index + 1}, {_said(row)}", row)
+        for index, unit in zip(data.source, data.units, strict=True)
+        for row in unit
+    ]
+
+
+def _said(row: Row) -> str:
+    if "rank" in row.values:
+        return f"rank {row.values['rank']:g}"
+    return "labels " + ", ".join(f"{label:g}" for label in row.fields["label"])
 
 
 def _plain(

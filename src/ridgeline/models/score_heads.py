@@ -1,4 +1,4 @@
-"""Linear heads on hidden states, and what their numbers mean: which loss they learned, how they become one."""
+"""Linear heads on hidden states: which loss they learned, and how their numbers become one."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ScoreHead(nn.Module):
         return scores
 
     def draw(self, deviation: float, seed: int) -> None:
-        """Start each output somewhere else: weights under which standard features score with ``deviation``."""
+        """Start each output somewhere else, so that standard features score with ``deviation``."""
         generator = torch.Generator().manual_seed(seed % 2**63)
         weight = torch.randn(self.linear.weight.shape, generator=generator)
         with torch.no_grad():

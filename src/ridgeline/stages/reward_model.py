@@ -29,6 +29,7 @@ from ridgeline.schema.run_folder import read_lines
 from ridgeline.schema.stages import RewardModelStage
 from ridgeline.stages.context import StageContext, ends
 from ridgeline.stages.reward_model_data import UNITS, Judged, datasets
+from ridgeline.stages.reward_model_examples import write_examples
 from ridgeline.stages.reward_model_heads import START, assign_heads, head_kind, objective_for
 from ridgeline.stages.reward_model_job import ROLE, RewardModelJob
 from ridgeline.stages.reward_model_reports import combined_report
@@ -64,6 +65,8 @@ def run(context: StageContext, config: RewardModelStage) -> dict[str, Any]:
         _standardise(model, engine, train.units)
     context.observer.phase("saving the model")
     model.save(context.folder.model, language_model.tokenizer)
+    whole = BACKBONE if config.backbone == "frozen" else ROLE
+    write_examples(context.folder, engine, whole, kind, (train, heldout), language_model.tokenizer)
     return _result(context, config, engine, kind, (train, heldout))
 
 

@@ -228,9 +228,9 @@ HIGHLIGHTS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "rl": (("reward/total",),),
     "reject": (("reward/total",), ("against_control reward/total",)),
     "distill": (("divergence", "own_divergence", "nll"),),
-    "merge": (("reward/total",),),
+    "merge": (("difference reward/",),),
 }
-"""What a reader asks for first, per stage type: of each group the first measure that there is."""
+"""What a reader asks for first, per stage type: of each group the first measure that begins like this."""
 
 
 def highlight(name: str, kind: str, result: Mapping[str, Any]) -> str:
@@ -238,7 +238,7 @@ def highlight(name: str, kind: str, result: Mapping[str, Any]) -> str:
     rows = stage_tables({"stages": {name: result}}, {name: kind})[0].rows
     parts = []
     for group in HIGHLIGHTS.get(kind, ()):
-        measure = next((measure for measure in group if measure in rows), None)
+        measure = next((row for wanted in group for row in rows if row.startswith(wanted)), None)
         if measure is not None:
             values = [number(figure.value) for figure in rows[measure] if figure is not None]
             parts.append(f"{measure} {' -> '.join(values)}")

@@ -9,7 +9,7 @@ import numpy as np
 
 from ridgeline.schema.records import Sample
 from ridgeline.workbench.report.markup import details, note, number, section, text
-from ridgeline.workbench.report.rl_view import RlView, rl_views
+from ridgeline.workbench.report.rl_view import RlView, plain, rl_views
 from ridgeline.workbench.report.source import RunData, StageData, number_in
 
 PROMPTS = 12
@@ -18,7 +18,7 @@ OPEN = 4
 
 
 def completions(run: RunData) -> str:
-    """A block for each evaluate stage, and one for each rl stage."""
+    """A block for each evaluate stage, and one for each stage that learned from its own samples."""
     blocks = [_evaluate(stage) for stage in run.of_kind("evaluate")]
     blocks += [_rl(view) for view in rl_views(run)]
     rule = (
@@ -90,7 +90,7 @@ def _cell(name: str, sample: Sample | None) -> str:
     if sample is None:
         return f'<div><p class="who">{text(name)}</p><p class="note">no sample</p></div>'
     rewards = " ".join(
-        f"<span>{text(key)} <b>{number(number_in(sample.rewards, key))}</b></span>"
+        f"<span>{text(plain(key))} <b>{number(number_in(sample.rewards, key))}</b></span>"
         for key in _rewards_worth_showing(sample)
     )
     cut = ' <span class="cut" title="cut at the length limit">✂ truncated</span>' if sample.truncated else ""

@@ -21,7 +21,7 @@ class Pair:
 
     @property
     def measure_name(self) -> str:
-        return "pass@1" if self.binary else self.measure
+        return "pass@1" if self.binary else plain(self.measure)
 
 
 def controls(run: RunData) -> str:
@@ -38,7 +38,7 @@ def controls(run: RunData) -> str:
 
 
 def find_pairs(run: RunData) -> list[Pair]:
-    """Pairs of rl stages with the same prompts and start but another reward, that record a common measure."""
+    """Pairs of stages of one kind with the same prompts and start, another reward and a common measure."""
     views = rl_views(run)
     pairs = []
     for position, first in enumerate(views):
@@ -51,8 +51,9 @@ def find_pairs(run: RunData) -> list[Pair]:
 
 
 def _same_task(first: RlView, second: RlView) -> bool:
-    keys = ("prompts", "heldout", "model")
-    return all(first.stage.config.get(key) == second.stage.config.get(key) for key in keys)
+    keys = ("prompts", "heldout", "method")
+    same_start = all(first.stage.config.get(key) == second.stage.config.get(key) for key in ("type", "model"))
+    return same_start and all(first.settings.get(key) == second.settings.get(key) for key in keys)
 
 
 def _pair(run: RunData, first: RlView, second: RlView) -> Pair | None:
@@ -103,11 +104,10 @@ def _picture(pair: Pair) -> str:
     )
     counts = {e[held].get("count") for e in pair.main.stage.evaluations if held in e}
     caption = (
-        f"Both stages saw the same prompts and were measured by {pair.measure}; only the reward they were "
-        f"trained "
-        f"on differs. If the dashed curve rose too, the gain would not come from the reward. Held-out, "
-        f"{', '.join(str(count) for count in sorted(counts, key=str))} prompts; bars are 95 % intervals over "
-        f"prompts."
+        f"Both stages saw the same prompts and were measured by {plain(pair.measure)}; only the reward they "
+        f"were trained on differs. If the dashed curve rose too, the gain would not come from the reward. "
+        f"Held-out, {', '.join(str(count) for count in sorted(counts, key=str))} prompts; bars are 95 % "
+        f"intervals over prompts."
     )
     return figure(title, draw(chart), caption, legend=legend(series))
 

@@ -6,18 +6,20 @@ import math
 from collections import Counter
 
 from ridgeline.workbench.report.clock import date, duration
-from ridgeline.workbench.report.controls import find_pairs
-from ridgeline.workbench.report.controls import sentence as control_sentence
-from ridgeline.workbench.report.markup import facts, interval, number, percent, strong, text
-from ridgeline.workbench.report.over_optimisation import ascents, verdict
-from ridgeline.workbench.report.rl_view import RlView, rl_views
-from ridgeline.workbench.report.source import RunData, StageData, number_in
+from ridgeline.workbench.report.markup import facts, text
+from ridgeline.workbench.report.sentences import stage_sentences
+from ridgeline.workbench.report.source import RunData, StageData
 
 KINDS = {
     "sft": "instruction tuning",
     "collect": "preference collection",
     "reward_model": "reward model",
+    "preference": "direct alignment",
+    "unpaired": "alignment on single labels",
     "rl": "policy optimisation",
+    "reject": "rejection sampling",
+    "distill": "distillation",
+    "merge": "model merging",
     "evaluate": "evaluation",
 }
 
@@ -99,7 +101,7 @@ def _stage_state(stage: StageData) -> str:
 
 
 def _results(run: RunData) -> str:
-    sentences = [s for stage in run.stages for s in _stage_sentences(run, stage)]
+    sentences = [s for stage in run.stages for s in stage_sentences(run, stage)]
     if not sentences:
         return '<section><h2>Results</h2><p class="note">Nothing has been measured yet.</p></section>'
     items = "".join(f"<li>{sentence}</li>" for sentence in sentences)
@@ -109,88 +111,6 @@ def _results(run: RunData) -> str:
         "cover "
         "what another seed would give.</p></section>"
     )
-
-
-def _stage_sentences(run: RunData, stage: StageData) -> list[str]:
-    result = stage.result or {}
-    name = f"<b>{text(stage.name)}</b>"
-    if stage.kind == "rl":
-        return _rl_sentences(run, stage)
-    if stage.kind == "sft" and result:
-        before, after = (number_in(result, f"heldout_nll_{when}") for when in ("before", "after"))
-        return [f"{name}: held-out loss {strong(before)} → {strong(after)} nats per token."]
-    if stage.kind == "collect" and result:
-        share = number_in(result, "label_accuracy")
-        agree = f"; {percent(share)} of the labels agree with gold" if share is not None else ""
-        return [f"{name}: {strong(number_in(result, 'pairs'))} preference pairs{agree}."]
-    if stage.kind == "reward_model" and result:
-        return [_judge_sentence(name, result)]
-    if stage.kind == "evaluate" and result:
-        return _evaluate_sentences(result)
-    return []
-
-
-def _rl_sentences(run: RunData, stage: StageData) -> list[str]:
-    """The stage's own sentence with its verdict; a stage told about as half of a pair is not told twice."""
-    pairs = find_pairs(run)
-    told = {pair.control.stage.name for pair in pairs}
-    told |= {pair.main.stage.name for pair in pairs if pair.measure == pair.main.proxy}
-    compared = [s for p in pairs if p.main.stage is stage and (s := control_sentence(p))]
-    if stage.name in told:
-        return compared
-    sentences = [s for view in rl_views(run) if view.stage is stage and (s := rl_sentence(view))]
-    verdicts = [verdict(a) for group in ascents(run) for a in group if a.view.stage is stage]
-    own = [" ".join([*sentences, *(v[0].upper() + v[1:] for v in verdicts)])] if sentences else []
-    return own + compared
-
-
-def _judge_sentence(name: str, result: dict[str, object]) -> str:
-    after = result.get("after")
-    after = after if isinstance(after, dict) else {}
-    ceiling = number_in(result, "ceiling", "accuracy")
-    limit = f", where label noise allows {number(ceiling)}" if ceiling is not None else ""
-    sentence = f"{name}: ranks {interval(after.get('accuracy'))} of held-out pairs as labelled{limit}"
-    if "accuracy_against_gold" in after:
-        sentence += f"; {interval(after['accuracy_against_gold'])} as gold does"
-    return sentence + "."
-
-
-def rl_sentence(view: RlView) -> str:
-    """Held-out rewards before and after, and whether the change excludes zero (markup)."""
-    lines, name = view.stage.evaluations, f"<b>{text(view.stage.name)}</b> ({text(view.leash)})"
-    if len(lines) < 2:
-        return ""
-    parts = []
-    for reward, word in ((view.gold, "gold"), (view.proxy, "proxy" if view.gold else "reward")):
-        key = f"reward/{reward}"
-        if reward is None or key not in lines[0] or key not in lines[-1]:
-            continue
-        change = view.change(reward)
-        verdict = ""
-        if change is not None:
-            shown = interval(change.as_dict(), signed=True)
-            verdict = f" (change {shown}" + (
-                ")" if change.excludes(0) else ", not distinguishable from none)"
-            )
-        parts.append(f"{word} {interval(lines[0][key])} → {interval(lines[-1][key])}{verdict}")
-    if not parts:
-        return ""
-    kl = number_in(lines[-1], "kl_k1", "value")
-    return f"{name}: " + "; ".join(parts) + (f", at {strong(kl)} nats of KL." if kl is not None else ".")
-
-
-def _evaluate_sentences(result: dict[str, object]) -> list[str]:
-    against, deciding = result.get("against_baseline"), text(result.get("deciding_reward", ""))
-    sentences = []
-    for name, compared in against.items() if isinstance(against, dict) else []:
-        if isinstance(compared, dict) and "win_rate" in compared:
-            sentences.append(
-                f"<b>{text(name)}</b> against <b>{text(result.get('baseline', ''))}</b>: win rate "
-                f"{interval(compared['win_rate'])}, difference "
-                f"{interval(compared.get('difference'), signed=True)} "
-                f"by {deciding}."
-            )
-    return sentences
 
 
 def _warnings(run: RunData) -> str:

@@ -21,7 +21,7 @@ DASHES = ("", "7 5", "2 4")
 
 @dataclass(frozen=True)
 class Ascent:
-    """One rl stage on the way up: KL and the rise of both rewards at each held-out evaluation."""
+    """One stage on the way up: KL and the rise of both rewards at each held-out evaluation."""
 
     view: RlView
     rollouts: list[int]
@@ -42,7 +42,7 @@ class Ascent:
 
 
 def over_optimisation(run: RunData) -> str:
-    """One picture for each set of rl stages that share a start, held-out prompts and rewards."""
+    """One picture for each set of stages that share a start, held-out prompts and rewards."""
     return section(
         "Proxy and gold part ways",
         "".join(_picture(group) + _verdicts(group) for group in ascents(run)),
@@ -62,13 +62,13 @@ def ascents(run: RunData) -> list[list[Ascent]]:
             continue
         config = view.stage.config
         reference = config.get("reference") or config.get("model")
-        key = (config.get("model"), reference, config.get("heldout"), view.gold, view.proxy)
+        key = (config.get("model"), reference, view.settings.get("heldout"), view.gold, view.proxy)
         groups.setdefault(key, []).append(ascent)
     return [sorted(group, key=lambda a: -max(a.kl))[: len(DASHES)] for group in groups.values()]
 
 
 def _ascent(view: RlView) -> Ascent | None:
-    if view.gold is None or view.gold == view.proxy:
+    if view.gold is None or view.gold == view.proxy or view.judge_moves:
         return None
     gold, proxy = view.per_prompt(view.gold), view.per_prompt(view.proxy)
     walked = view.heldout("kl_k1")

@@ -1,4 +1,7 @@
-"""What the sections ask of an rl stage: which reward is gold, which the proxy, and their held-out curves."""
+"""What the sections ask of a stage that samples and learns: its gold, its proxy, their held-out curves.
+
+That is policy optimisation, and direct alignment on pairs made on the way, each of whose steps is a rollout.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,18 @@ from ridgeline.statistics.intervals import Estimate
 from ridgeline.statistics.paired import paired_difference
 from ridgeline.workbench.report.chart import Series
 from ridgeline.workbench.report.source import RunData, StageData, number_in
+from ridgeline.workbench.results import plain as plain
+
+METHODS = {"dpo": "DPO", "nash_md": "Nash-MD", "xpo": "XPO", "d2po": "D2PO"}
 
 
 @dataclass(frozen=True)
 class RlView:
-    """An rl stage, with the names of its rewards as the run records them."""
+    """Such a stage, with the names of its rewards as the run records them."""
 
     stage: StageData
+    settings: dict[str, Any]
+    """Where its prompts, rewards and sampling stand: the stage itself, or its table ``online``."""
     gold: str | None
     """The reward that is watched and never trained on; None where there is none."""
     proxy: str
@@ -28,8 +36,15 @@ class RlView:
     """Steps of the loop per rollout."""
 
     @property
+    def judge_moves(self) -> bool:
+        """Whether the proxy learns along, so that its values at two times cannot be compared."""
+        return self.settings.get("method") == "d2po"
+
+    @property
     def leash(self) -> str:
-        """The KL coefficient in words."""
+        """What holds it to its reference, in words: the KL coefficient, or a method that compares with it."""
+        if self.stage.kind != "rl":
+            return f"online {METHODS.get(str(self.settings.get('method')), 'DPO')}"
         value = number_in(self.stage.result, "kl", "coefficient")
         if value is None:
             value = number_in(self.stage.config, "kl", "coefficient")
@@ -91,28 +106,35 @@ class RlView:
 
 
 def rl_views(run: RunData) -> list[RlView]:
-    """The rl stages of the run that have left anything."""
+    """The stages of the run that sample and learn, as far as they have left anything, in order."""
     golds = [
         str(stage.config["annotator"]["gold"])
         for stage in run.stages
         if stage.kind == "collect" and isinstance(stage.config.get("annotator"), dict)
     ]
-    return [_view(stage, golds) for stage in run.of_kind("rl")]
+    found = [(stage, settings_of(stage)) for stage in run.stages if stage.present]
+    return [_view(stage, settings, golds) for stage, settings in found if settings is not None]
 
 
-def _view(stage: StageData, golds: list[str]) -> RlView:
-    monitors, rewards = (function_names(stage.config.get(key)) for key in ("monitor", "reward"))
+def settings_of(stage: StageData) -> dict[str, Any] | None:
+    """Where a stage says what it samples; None: it does not learn from its own samples step by step."""
+    online = stage.config.get("online")
+    if stage.kind == "preference" and isinstance(online, dict):
+        return online
+    return stage.config if stage.kind == "rl" else None
+
+
+def _view(stage: StageData, settings: dict[str, Any], golds: list[str]) -> RlView:
+    monitors, rewards = (function_names(settings.get(key)) for key in ("monitor", "reward"))
+    discriminator = settings.get("discriminator")
+    if isinstance(discriminator, dict):
+        rewards = [str(discriminator.get("start"))]
     gold = next((name for name in monitors if name in golds), None)
     proxy = rewards[0] if len(rewards) == 1 else "total"
-    steps = [int(stage.config.get(key, 1)) for key in ("updates_per_rollout", "epochs_per_rollout")]
-    return RlView(stage, gold or next(iter(monitors), None), proxy, steps[0] * steps[1])
+    steps = [int(settings.get(key, 1)) for key in ("updates_per_rollout", "epochs_per_rollout")]
+    return RlView(stage, settings, gold or next(iter(monitors), None), proxy, steps[0] * steps[1])
 
 
 def function_names(specs: Any) -> list[str]:
     """Names under which the rewards of a recipe are recorded."""
     return [str(spec.get("function", "") if isinstance(spec, dict) else spec) for spec in specs or []]
-
-
-def plain(function: str) -> str:
-    """How a reward is called on the page: ``function`` of ``package.module:function``."""
-    return function.rpartition(":")[2]

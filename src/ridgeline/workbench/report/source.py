@@ -15,6 +15,8 @@ from ridgeline.schema.run_folder import RunFolder, StageFolder, read_lines
 from ridgeline.workbench.report.clock import stage_seconds
 
 T = TypeVar("T")
+LOOPED = ("sft", "reward_model", "preference", "unpaired", "rl", "reject", "distill")
+"""Stage types that go through the training loop."""
 Curve = tuple[list[float], list[float]]
 
 
@@ -132,9 +134,13 @@ def _stage(folder: StageFolder, config: dict[str, Any], events: list[dict[str, A
 
 def _expected(stage: StageData) -> list[Path]:
     """The files of lines that a finished stage of this kind leaves."""
-    if stage.kind not in ("sft", "reward_model", "rl"):
+    config = stage.config
+    if stage.kind not in LOOPED or config.get("train") is False:
         return []
-    measured = stage.kind != "rl" or stage.config.get("heldout")
+    online = config.get("online")
+    heldout = online.get("heldout") if isinstance(online, dict) else config.get("heldout")
+    counts = [value for key, value in (stage.result or {}).items() if key.startswith("heldout_")]
+    measured = heldout and 0 not in counts
     return [stage.folder.metrics, stage.folder.timings, *([stage.folder.evaluations] if measured else [])]
 
 

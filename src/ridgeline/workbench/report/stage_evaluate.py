@@ -6,6 +6,7 @@ from typing import Any
 
 from ridgeline.workbench.report.dots import Dot, dot_plot
 from ridgeline.workbench.report.markup import figure, grid, interval, note, table
+from ridgeline.workbench.report.rl_view import plain
 from ridgeline.workbench.report.source import RunData, StageData, number_in
 
 MEASURES = {
@@ -27,7 +28,7 @@ def evaluate(run: RunData, stage: StageData) -> str:
     rewards = [key for key in dict.fromkeys(measures) if key.startswith("reward/")]
     rewards = _without_copies(models, rewards)
     ordered = [*rewards, *(key for key in MEASURES if key in measures)]
-    head = ["model", *(MEASURES.get(key, key.removeprefix("reward/")) for key in ordered), "win rate"]
+    head = ["model", *(MEASURES.get(key, plain(key.removeprefix("reward/"))) for key in ordered), "win rate"]
     against = result.get("against_baseline")
     wins = against if isinstance(against, dict) else {}
     rows = [
@@ -41,7 +42,7 @@ def evaluate(run: RunData, stage: StageData) -> str:
     reading = note(
         f"{result.get('prompts', 'Some')} held-out prompts; brackets are 95 % intervals over prompts. KL is "
         f"to "
-        f"{result.get('reference', 'the reference')}; wins are decided by {result.get('deciding_reward')} "
+        f"{result.get('reference', 'the reference')}; wins are decided by {_deciding(result)} "
         f"against "
         f"{result.get('baseline')}, ties counting half."
     )
@@ -53,6 +54,10 @@ def _name(name: str, result: dict[str, Any]) -> str:
     from ridgeline.workbench.report.markup import text
 
     return text(name) + (" ◂ reference" if name == result.get("reference") else "")
+
+
+def _deciding(result: dict[str, Any]) -> str:
+    return plain(str(result.get("deciding_reward")))
 
 
 def _without_copies(models: dict[str, Any], rewards: list[str]) -> list[str]:
@@ -70,7 +75,7 @@ def _plot(models: dict[str, Any], key: str, result: dict[str, Any]) -> str:
         for k, (name, values) in enumerate(models.items())
         if (value := number_in(values, key, "value")) is not None
     ]
-    reward = key.removeprefix("reward/")
+    reward = plain(key.removeprefix("reward/"))
     title = f"{reward} by model"
     caption = (
         f"Further right is better by {reward}. Mean over {result.get('prompts', '?')} held-out prompts; bars "
@@ -90,7 +95,7 @@ def _wins(wins: dict[str, Any], result: dict[str, Any]) -> str:
         return ""
     title = f"Win rate against {result.get('baseline')}"
     caption = (
-        f"Right of the line beats {result.get('baseline')} by {result.get('deciding_reward')}. All pairs of "
+        f"Right of the line beats {result.get('baseline')} by {_deciding(result)}. All pairs of "
         f"samples "
         f"of {result.get('prompts', '?')} held-out prompts, ties counting half; bars are 95 % intervals over "
         f"prompts."

@@ -9,19 +9,25 @@ from ridgeline.workbench.report.headline import KINDS
 from ridgeline.workbench.report.markup import note, section
 from ridgeline.workbench.report.source import RunData, StageData
 from ridgeline.workbench.report.stage_collect import collect
+from ridgeline.workbench.report.stage_distill import distill
 from ridgeline.workbench.report.stage_evaluate import evaluate
 from ridgeline.workbench.report.stage_merge import merge
+from ridgeline.workbench.report.stage_preference import preference
 from ridgeline.workbench.report.stage_reject import reject
 from ridgeline.workbench.report.stage_reward_model import reward_model
 from ridgeline.workbench.report.stage_rl import rl
 from ridgeline.workbench.report.stage_sft import sft
+from ridgeline.workbench.report.stage_unpaired import unpaired
 
 BUILDERS: dict[str, Callable[[RunData, StageData], str]] = {
     "sft": sft,
     "collect": collect,
     "reward_model": reward_model,
+    "preference": preference,
+    "unpaired": unpaired,
     "rl": rl,
     "reject": reject,
+    "distill": distill,
     "merge": merge,
     "evaluate": evaluate,
 }
