@@ -70,11 +70,11 @@ def recipe_reference() -> str:
         "`--set stage.key=value`, or `--set key=value` for the options of the run. The run folder keeps the "
         "resolved recipe, every default written out.",
         "A table inside a stage, such as `optimiser`, keeps the defaults of the stage for what it leaves "
-        "out. The table `kl` replaces what the objective's preset says about the KL: what it leaves out has "
-        "the default listed under [Kl](#kl).",
+        "out. The table `kl` changes what the objective's preset says about the KL, key by key.",
         "The objectives that `rl` knows are in [presets.md](presets.md), the formats of data files in "
-        "[formats.md](formats.md), and a recipe that uses every stage type in "
-        "[../recipes/quickstart.toml](../recipes/quickstart.toml).",
+        "[formats.md](formats.md), the losses of `preference` in "
+        "[preference_losses.md](preference_losses.md), and [../recipes](../recipes) has a recipe for every "
+        "stage type.",
         "## The run",
         _table(Recipe, skip=("stage",)),
     ]

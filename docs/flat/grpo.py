@@ -2,8 +2,8 @@
 
     python docs/flat/grpo.py [--model FOLDER] [--steps 10]
 
-Every step samples a group of answers to each of a few sums, gives 1 to the right ones and 0 to the others,
-and makes the answers that did better than their group likelier. Three sets of log-probs meet in the loss;
+Every step samples a group of answers to each of a few sums, rewards the right ones, and makes the answers that
+did better than their group likelier. Three sets of log-probs meet in the loss;
 keep them apart and the rest is arithmetic:
 
     current    of the weights being trained; the only one with a gradient
@@ -66,7 +66,7 @@ def token_logp(model: torch.nn.Module, ids_BT: torch.Tensor, mask_BT: torch.Tens
 def group_advantages(rewards_PG: torch.Tensor) -> torch.Tensor:
     """How much better than its group each sample did, in standard deviations of the group."""
     centred_PG = rewards_PG - rewards_PG.mean(1, keepdim=True)
-    # All right or all wrong: the deviation is 0, so is the numerator, and the prompt teaches nothing.
+    # All alike, right or wrong: the deviation is 0, so is the numerator, and the prompt teaches nothing.
     return centred_PG / (rewards_PG.std(1, keepdim=True) + 1e-4)
 
 
@@ -103,9 +103,10 @@ def sample_group(policy: torch.nn.Module, prompt: list[int], stop: int) -> list[
 
 
 def reward(text: str, answer: int) -> float:
-    """1 where the model stopped by itself and the last number it wrote is the answer."""
-    # Cut off at the limit counts as wrong, whatever it says: otherwise nothing teaches the model to stop.
-    return float(text.endswith(STOP) and re.findall(r"\d+", text)[-1:] == [str(answer)])
+    """1 where the last number is the answer and the model stopped by itself, 1/2 where it had to be cut off."""
+    # Without the difference nothing would teach the model to stop; with 0 for all that was cut off, most groups
+    # would be without a signal at first, for this model seldom stops in time.
+    return (re.findall(r"\d+", text)[-1:] == [str(answer)]) * (1.0 if text.endswith(STOP) else 0.5)
 
 
 def rollout(
@@ -151,7 +152,7 @@ def pad(rows: list[list[int]], starts: list[int]) -> tuple[torch.Tensor, torch.T
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train and print, step by step, how many answers were right."""
+    """Train and print, step by step, how well the answers did."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=EMBEDDED, help="a folder in Hugging Face format")
     parser.add_argument("--steps", type=int, default=10)
@@ -175,7 +176,7 @@ def main(arguments: list[str] | None = None) -> None:
         kl_B = ((batch.old_logp_BT - batch.ref_logp_BT) * batch.mask_BT).sum(1)
         dead = (rewards_PG.std(1) == 0).sum()
         print(
-            f"step {step:2d}  right {rewards_PG.mean():.2f}  groups without signal {dead} of {PROMPTS}"
+            f"step {step:2d}  reward {rewards_PG.mean():.2f}  groups without signal {dead} of {PROMPTS}"
             f"  KL to the reference {kl_B.mean():5.2f} nats per answer",
             flush=True,
         )

@@ -27,6 +27,7 @@ from random import Random
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from torch.optim import AdamW
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
@@ -135,6 +136,11 @@ def sample(policy: nn.Module, prompt: list[int], stop: int) -> list[list[int]]:
     return [row[: row.index(stop) + 1] if stop in row else row for row in rows]
 
 
+def reward(text: str, answer: int) -> float:
+    """1 where the last number is the answer and the model stopped by itself, 1/2 where it had to be cut off."""
+    return (re.findall(r"\d+", text)[-1:] == [str(answer)]) * (1.0 if text.endswith(STOP) else 0.5)
+
+
 @torch.no_grad()
 def rollout(
     policy: nn.Module, reference: nn.Module, critic: Critic, tokenizer: PreTrainedTokenizerBase, draw: Random
@@ -146,15 +152,14 @@ def rollout(
         a, b = draw.randint(1, 9), draw.randint(1, 9)
         prompt = tokenizer(PROMPT.format(a, b), add_special_tokens=False)["input_ids"]
         for completion in sample(policy, prompt, stop):
-            text = tokenizer.decode(completion)
-            rewards.append(float(text.endswith(STOP) and re.findall(r"\d+", text)[-1:] == [str(a + b)]))
+            rewards.append(reward(tokenizer.decode(completion), a + b))
             rows.append(prompt + completion)
             starts.append(len(prompt))
-    ids_BT = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+    ids_BT = pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
+    # Which tokens the policy wrote follows from positions, not from ids: padding may be the stop token.
     mask_BT = torch.zeros(ids_BT.shape)
     for number, (row, start) in enumerate(zip(rows, starts, strict=True)):
-        ids_BT[number, : len(row)] = torch.tensor(row)
-        mask_BT[number, start : len(row)] = 1  # by position: padding may be the stop token
+        mask_BT[number, start : len(row)] = 1
     old_logp_BT, ref_logp_BT = (token_logp(model, ids_BT, mask_BT) for model in (policy, reference))
     old_values_BT = critic(ids_BT)
     rewards_BT = shaped_rewards(torch.tensor(rewards), old_logp_BT, ref_logp_BT, mask_BT)
@@ -193,8 +198,7 @@ def main(arguments: list[str] | None = None) -> None:
                 optimizer.zero_grad()
         error, kl = 2 * losses[1].item() / VALUE_COEFFICIENT, kl_B.mean()
         print(
-            f"step {step:2d}  right {rewards_B.mean():.2f}  KL {kl:.2f} nats  critic's error {error:.3f}",
-            flush=True,
+            f"step {step:2d}  reward {rewards_B.mean():.2f}  KL {kl:.2f}  value error {error:.3f}", flush=True
         )
 
 

@@ -163,6 +163,19 @@ def test_unpaired_takes_pairs_apart(first_world: Path) -> None:
     assert result["after"]["separation"] > 0.75
 
 
+def test_unpaired_reads_the_label_of_a_pair(first_world: Path, tmp_path: Path) -> None:
+    """A pair that stands the wrong way round and says so teaches the same; a tie is left out."""
+    rows = [json.loads(line) for line in (first_world / "rule.jsonl").read_text().splitlines()]
+    for number, row in enumerate(rows):
+        if number % 2:
+            row |= {"chosen": row["rejected"], "rejected": row["chosen"], "label": 0.0}
+    rows[0]["label"] = 0.5
+    write_jsonl(first_world / "turned.jsonl", rows)
+    result = result_of(first_world, str(tmp_path / "run"), label(data="turned.jsonl"))
+    assert result["rows"] + result["heldout_rows"] == 318
+    assert result["after"]["separation"] > 0.75
+
+
 def test_unpaired_cannot_learn_coin_flips(world: Path, seed: int) -> None:
     result = result_of(world, "kto-coin", label(data="coin_single.jsonl"), seed=seed)
     assert 0.35 < result["after"]["separation"] < 0.65
@@ -192,12 +205,15 @@ def test_online_dpo_cannot_raise_a_coin(first_world: Path) -> None:
 def test_a_discriminator_that_learns_along_leads_to_the_gold(first_world: Path) -> None:
     """The judge starts from other pairs and knows nothing of the gold; new labels teach it."""
     even = f"{first_world / 'tasks.py'}:even"
-    judge = recipes.reward_model(name="judge", data="rule.jsonl", pooling="mean")
-    learned = result_of(first_world, "d2po", judge, online(first_world, "d2po"))
-    frozen = online(first_world, "d2po")
-    frozen["online"]["discriminator"]["every"] = 1000
-    still = result_of(first_world, "d2po-still", judge, frozen)
-    assert gain(learned, even) > 0.1 > gain(still, even)
+    judge = recipes.reward_model(name="judge", data="rule.jsonl", pooling="mean", layer=1)
+
+    def run(name: str, every: int) -> float:
+        stage = online(first_world, "d2po", samples_per_prompt=8)
+        optimiser = {"learning_rate": 0.1, "warmup": 0}
+        stage["online"]["discriminator"] |= {"every": every, "updates": 60, "optimiser": optimiser}
+        return gain(result_of(first_world, name, judge, stage), even)
+
+    assert run("d2po", every=1) > 0.15 > 0.05 + abs(run("d2po-still", every=1000))
 
 
 @pytest.mark.parametrize(

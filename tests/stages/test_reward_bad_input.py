@@ -68,6 +68,17 @@ def test_a_resolved_recipe_stays_valid(world: Path) -> None:
     assert recipe(world, again).stage == made.stage
 
 
+def test_the_learning_rate_of_a_fresh_head_is_not_that_of_a_language_model(world: Path) -> None:
+    def rate(**changes: Any) -> float:
+        table = {key: value for key, value in recipes.reward_model(**changes).items() if value is not None}
+        return float(recipe(world, table).stage[0].optimiser.learning_rate)
+
+    assert rate(optimiser=None) == 1e-2
+    assert rate(optimiser=None, backbone="full") == 1e-5
+    assert rate(optimiser={"warmup": 1}, backbone="full", adapter={"rank": 2}) == 1e-4
+    assert rate(optimiser={"learning_rate": 3e-4}, backbone="full") == 3e-4
+
+
 def _fails(kind: type[RidgelineError], world: Path, folder: Path, table: dict[str, Any]) -> str:
     with pytest.raises(RidgelineError) as caught:
         run_recipe(recipe(world, table), folder / "run", resume=False)

@@ -68,8 +68,11 @@ def test_interrupted_and_resumed_is_bit_for_bit_the_same(name: str, world: Path,
     assert any(path.endswith("score_head.safetensors") for path in contents(tmp_path / "whole"))
 
 
-@pytest.mark.parametrize("loss", ["bradley_terry", *KINDS])
-@pytest.mark.parametrize("backbone", ["frozen", "full"])
+LAID_OUT = [(loss, "full") for loss in ("bradley_terry", *KINDS)]
+LAID_OUT += [(loss, "frozen") for loss in ("bradley_terry", "outcome", "process")]
+
+
+@pytest.mark.parametrize(("loss", "backbone"), LAID_OUT)
 def test_layouts_and_microbatches_change_nothing_beyond_rounding(
     world: Path, tmp_path: Path, loss: str, backbone: str
 ) -> None:

@@ -117,7 +117,7 @@ def preferences(rows: Sequence[DataRow], where: str) -> list[Preference]:
 
 
 def unpaired(rows: Sequence[DataRow], where: str) -> list[Unpaired]:
-    """Single completions: ``prompt``, ``completion``, ``label`` (true: desirable).
+    """Single completions: ``prompt``, ``completion``, ``label`` (true: desirable), perhaps ``stopped``.
 
     Raises:
         DataError: as ``instructions``, and a label that is neither true nor false.
@@ -128,7 +128,10 @@ def unpaired(rows: Sequence[DataRow], where: str) -> list[Unpaired]:
         choose_form(row, UNPAIRED_FORMS, place)
         prompt = prompt_messages(row, "prompt", place)
         completion = completion_text(row["completion"], f"{place}, completion")
-        result.append(Unpaired(prompt, completion, flag(row["label"], f"{place}, label"), place))
+        label = flag(row["label"], f"{place}, label")
+        given = row.get("stopped")
+        stopped = True if given in (None, "") else flag(given, f"{place}, stopped")
+        result.append(Unpaired(prompt, completion, label, place, stopped))
     return result
 
 

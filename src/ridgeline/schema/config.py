@@ -14,6 +14,8 @@ from ridgeline.schema.errors import UsageError, nearest
 
 SOURCE = "source"
 """Marks a field (``Annotated[str, SOURCE]``) that names rows: a file, a folder, a hub id or a stage."""
+MODEL = "model"
+"""Marks a field that names a model: a folder, a GGUF file, a hub id or a stage."""
 FUNCTION = "function"
 """Marks a field that names a function, perhaps in a file."""
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from ridgeline.schema.config import FUNCTION, SOURCE, Config, brief, change_marked, marked, validate
+from ridgeline.schema.config import FUNCTION, MODEL, SOURCE, Config, brief, change_marked, marked, validate
 from ridgeline.schema.errors import UsageError, nearest
 from ridgeline.schema.overrides import apply_overrides
 from ridgeline.schema.stages import STAGE_TYPES, Stage
@@ -131,7 +131,7 @@ def _absolute(recipe: Recipe, folder: Path) -> Recipe:
         file, separator, name = value.rpartition(":")
         return f"{anchor(file, folder)}:{name}" if separator and file.endswith(".py") else value
 
-    changes = {SOURCE: source, FUNCTION: function}
+    changes = {SOURCE: source, MODEL: source, FUNCTION: function}
     updates: dict[str, Any] = {
         "stage": [change_marked(stage, changes) for stage in recipe.stage],
         "model": anchor(recipe.model, folder),

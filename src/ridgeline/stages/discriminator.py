@@ -1,7 +1,8 @@
 """A reward model whose head goes on learning while a policy is trained against it (D2PO).
 
-The labels are what is expensive. Every few steps some of the newest pairs get one; the head learns from them
-and judges what the policy says next, so the judge follows the policy to where its old labels say nothing.
+The labels are what is expensive. Every few steps some of the newest pairs get one; the head learns from all
+labels so far and judges what the policy says next, so the judge follows the policy to where its first labels
+say nothing.
 Source: Singhal et al. 2024.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ridgeline.models.batch import Row, completion_row
+from ridgeline.models.batch import Row, Unit, completion_row
 from ridgeline.models.score_model import feature_forward, head_forward
 from ridgeline.rewards.reward_model import ModelReward
 from ridgeline.schema.errors import UsageError
@@ -39,13 +40,14 @@ class DiscriminatorJudge:
         engine.add(BACKBONE, model, feature_forward)
         model.head.requires_grad_(True)
         engine.add(HEAD, model.head, head_forward, tokens_per_microbatch=2**40, optimiser=config.optimiser)
+        self.labelled: list[Unit] = []
         self.gold = component_for(context, engine, config.gold)
         self.component = ModelReward(
             config.start, lambda units: self._scores([row for unit in units for row in unit])
         )
 
     def updates(self, step: int, duels: Sequence[Duel]) -> tuple[list[Update], Metrics]:
-        """Label the newest pairs where labels are due, and learn from them."""
+        """Label the newest pairs where labels are due, and learn from all labels so far."""
         if step % self.config.every:
             return [], {}
         asked = list(duels)[: self.config.pairs]
@@ -60,11 +62,13 @@ class DiscriminatorJudge:
             pair = (duel.winner, duel.loser) if first > second else (duel.loser, duel.winner)
             units.append([completion_row(sample.prompt_ids, sample.completion_ids) for sample in pair])
         metrics: Metrics = {"labels": (float(len(units)), 1.0)}
-        if not units:
+        if units:
+            metrics["discriminator_agrees"] = (float(agreed), float(len(units)))
+            self._featurise([row for unit in units for row in unit])
+            self.labelled += units
+        if not self.labelled:
             return [], metrics
-        metrics["discriminator_agrees"] = (float(agreed), float(len(units)))
-        self._featurise([row for unit in units for row in unit])
-        update = Update(HEAD, units, PairwiseRanking(), self.config.optimiser)
+        update = Update(HEAD, self.labelled, PairwiseRanking(), self.config.optimiser)
         return [update] * self.config.updates, metrics
 
     def close(self) -> None:

@@ -151,7 +151,7 @@ class PreferenceJob:
         self._score_moving_reference(self.sets.heldout)
         scores = self.engine.score("policy", self.sets.heldout)
         if self.objective.whole_step:
-            settle_step(self.sets.heldout, scores, self.objective, self.shift)
+            settle_step(self.sets.heldout, scores, self.objective, self.shift, learns=False)
         return heldout_report(self.sets.heldout, scores, self.objective, self.sets.heldout_prompts)
 
     def after_step(self, step: int, metrics: Metrics) -> None: ...
@@ -172,8 +172,8 @@ def heldout_report(
     measures = {name: value.numpy().astype(np.float64) for name, value in pair_measures(inputs).items()}
     losses = torch.stack(list(pair_losses(inputs, objective).values())).sum(0)
     measures["loss"] = losses.numpy().astype(np.float64)
-    margin = measures["margin"]
-    accuracy = pairwise_accuracy_interval(margin, np.zeros_like(margin), list(prompts))
+    agreement = measures.pop("agreement")
+    accuracy = pairwise_accuracy_interval(agreement, np.zeros_like(agreement), list(prompts))
     del measures["accuracy"]
     rest = {name: clustered_mean_interval(value, list(prompts)).as_dict() for name, value in measures.items()}
     return {"accuracy": accuracy.as_dict(), **rest}

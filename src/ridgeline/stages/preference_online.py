@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from ridgeline.models.batch import Row, Unit, completion_row
+from ridgeline.models.batch import Row, Unit, completion_row, pack_units, unpack_units
 from ridgeline.models.load import LanguageModel
 from ridgeline.objectives.kl import k1
 from ridgeline.objectives.pair_axes import PairObjective
@@ -204,11 +204,18 @@ class OnlineJob:
     def after_step(self, step: int, metrics: Metrics) -> None: ...
 
     def state(self) -> dict[str, Any]:
-        return {"shift": self.shift, "versions": self.engine.versions()}
+        labelled = [] if self.judge is None else self.judge.labelled
+        return {
+            "shift": self.shift,
+            "versions": self.engine.versions(),
+            "labelled": pack_units(labelled),
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         self.shift = state["shift"]
         self.engine.set_versions(state["versions"])
+        if self.judge is not None:
+            self.judge.labelled = unpack_units(state["labelled"])
 
 
 def _row(sample: Sample) -> Row:

@@ -107,7 +107,10 @@ def _datasets(
 
 
 def _labelled(source: str) -> list[Unpaired]:
-    """Single completions; of a preference pair the chosen one counts as liked, the rejected one as not."""
+    """Single completions; of a preference pair the better one counts as liked, the other one as not.
+
+    A soft label below 1/2 turns the pair round; a tie says nothing about either side and is left out.
+    """
     rows = read_rows(source)
     if detect(rows, source) != "preference":
         return unpaired(rows, source)
@@ -115,9 +118,10 @@ def _labelled(source: str) -> list[Unpaired]:
         Unpaired(pair.prompt, text, liked, f"{source}, row {number}", stopped)
         for number, pair in enumerate(preferences(rows, source), start=1)
         for text, liked, stopped in (
-            (pair.chosen, True, pair.chosen_stopped),
-            (pair.rejected, False, pair.rejected_stopped),
+            (pair.chosen, pair.label > 0.5, pair.chosen_stopped),
+            (pair.rejected, pair.label < 0.5, pair.rejected_stopped),
         )
+        if pair.label != 0.5
     ]
 
 

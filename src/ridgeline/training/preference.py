@@ -21,12 +21,12 @@ from ridgeline.objectives.log_ratios import (
 )
 from ridgeline.objectives.pair_axes import PairObjective
 from ridgeline.objectives.preference import PairInputs, pair_losses, whole_step_inputs
+from ridgeline.objectives.unpaired import bco_shift
 from ridgeline.training.engine import RowScores
 from ridgeline.training.objective import Terms
 
 STEP_INPUTS = ("matched_reference", "matched_chosen", "matched_rejected", "shift")
 """Inputs that depend on all pairs of the optimizer step."""
-SHIFT_MOMENTUM = 0.9
 
 
 class PairwisePreference:
@@ -53,6 +53,7 @@ class PairwisePreference:
             sums["exploration"] = self.exploration * (explore_B * logp_B).sum()
         pairs = float(len(inputs.chosen))
         measured = {name: value.detach().float() for name, value in pair_measures(inputs).items()}
+        del measured["agreement"]
         return Terms(sums, {name: (value.sum(), pairs) for name, value in measured.items()})
 
 
@@ -109,17 +110,21 @@ def pair_measures(inputs: PairInputs) -> dict[str, torch.Tensor]:
     """What shows whether the pairs are told apart, ``[pairs]`` each.
 
     ``accuracy``: chosen ahead of rejected by log-ratio to the reference (1, ties 1/2); without a reference by
-    log-prob per token. ``margin``: that difference in nats. ``logp/*``: nats per completion; both falling
-    together is likelihood displacement, which a margin does not show.
+    log-prob per token. ``margin``: that difference in nats, and ``agreement`` the same in the direction of
+    the label. ``logp/*``: nats per completion; both falling together is likelihood displacement, which a
+    margin does not show.
     """
     if inputs.ref_chosen is not None and inputs.ref_rejected is not None:
         margin = (inputs.chosen - inputs.ref_chosen) - (inputs.rejected - inputs.ref_rejected)
     else:
         assert inputs.chosen_lengths is not None and inputs.rejected_lengths is not None
         margin = inputs.chosen / inputs.chosen_lengths - inputs.rejected / inputs.rejected_lengths
+    # A soft label below 1/2 says that the pair stands the wrong way round, one of 1/2 says nothing.
+    agreement = margin if inputs.label is None else margin * (inputs.label - 0.5)
     measures = {
-        "accuracy": (margin > 0).float() + 0.5 * (margin == 0).float(),
+        "accuracy": (agreement > 0).float() + 0.5 * (agreement == 0).float(),
         "margin": margin,
+        "agreement": agreement,
         "logp/chosen": inputs.chosen,
         "logp/rejected": inputs.rejected,
     }
@@ -142,17 +147,24 @@ def whole_batch(
 
 
 def settle_step(
-    units: Sequence[Unit], scores: Sequence[RowScores], objective: PairObjective, shift: float | None
+    units: Sequence[Unit],
+    scores: Sequence[RowScores],
+    objective: PairObjective,
+    shift: float | None,
+    *,
+    learns: bool = True,
 ) -> float | None:
     """Write into the rows what depends on all pairs of the step; returns the running shift of BCO.
 
     ``scores`` are those of the policy before the step, ``shift`` the one of the step before (None at first).
+    Held-out pairs are measured with the shift as it is (``learns = False``).
     """
     outputs, batch = whole_batch(units, scores)
     inputs = whole_step_inputs(pair_inputs(outputs, batch, objective), objective)
     if inputs.shift is not None:
         newest = float(inputs.shift[0])
-        shift = newest if shift is None else SHIFT_MOMENTUM * shift + (1 - SHIFT_MOMENTUM) * newest
+        if learns or shift is None:
+            shift = bco_shift(shift, newest, newest)
     for name in STEP_INPUTS:
         values = getattr(inputs, name)
         if values is not None:

@@ -1,6 +1,6 @@
 """Alignment on single labelled completions as the trainer sees it. A unit is one row.
 
-Rows carry ``ref_logp`` per token and the value ``desirable`` (1 or 0), perhaps ``weight``.
+Rows carry ``ref_logp`` per token and the value ``desirable`` (1 or 0).
 """
 
 from __future__ import annotations
@@ -32,10 +32,7 @@ class UnpairedPreference:
         logp_B = sequence_logp(outputs["logp"], batch.mask_BN)
         ref_B = sequence_logp(batch.field("ref_logp").to(logp_B), batch.mask_BN)
         desirable_B = batch.value("desirable") > 0.5
-        inputs: dict[str, torch.Tensor] = {}
-        if all("weight" in row.values for row in batch.rows):
-            inputs["weights"] = batch.value("weight").to(logp_B)
-        losses_B = UNPAIRED_FUNCTIONS[self.loss](logp_B, ref_B, desirable_B, **inputs, **self.options)
+        losses_B = UNPAIRED_FUNCTIONS[self.loss](logp_B, ref_B, desirable_B, **self.options)
         ratio_B = (logp_B - ref_B).detach().float()
         metrics: dict[str, tuple[torch.Tensor, torch.Tensor | float]] = {}
         for name, mask in (("desirable", desirable_B), ("undesirable", ~desirable_B)):

@@ -155,8 +155,8 @@ def _reward_model(stage: RewardModelStage, room: Room) -> Parts:
     kept = room.facts.backbone(stage.layer)
     parts = {"language model": room.model()}
     if stage.backbone == "frozen":
-        tokens = 2 * stage.work.tokens_per_microbatch
-        return parts | {"backbone": kept * room.itemsize} | room.forward_only(tokens)
+        scoring = room.forward_only(2 * stage.work.tokens_per_microbatch)
+        return parts | {"backbone": kept * room.itemsize} | scoring
     share = (stage.layer or room.facts.layers) / room.facts.layers
     tokens = max(stage.work.tokens_per_microbatch, room.work.unit_tokens)
     return parts | room.learner(stage, kept) | {"activations": share * room.activations(stage, tokens)}

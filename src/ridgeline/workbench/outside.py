@@ -96,8 +96,8 @@ def _has_begun(run: RunFolder, plan: OutsidePlan) -> bool:
     models = run.path / MODELS
     if not run.has_recipe or not models.is_file() or (run.path / "summary.json").is_file():
         return False
-    same = run.recipe_as_started() == without_none(plan.recipe.model_dump(mode="json"))
-    return same and json.loads(models.read_text(encoding="utf-8")) == plan.sources
+    same_recipe = run.recipe_as_started() == without_none(plan.recipe.model_dump(mode="json"))
+    return bool(same_recipe and json.loads(models.read_text(encoding="utf-8")) == plan.sources)
 
 
 def portable(name: str) -> str:

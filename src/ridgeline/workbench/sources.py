@@ -60,6 +60,7 @@ def data_of_stages(recipe: Recipe) -> dict[str, Found]:
 
 def _sources(stage: Stage) -> Iterator[tuple[str, str]]:
     """Every source of ``stage`` and the kind of rows that it has to hold."""
+    named: list[tuple[object, str]]
     if isinstance(stage, SftStage):
         named = [(stage.data, INSTRUCTION), (stage.heldout, INSTRUCTION)]
     elif isinstance(stage, RewardModelStage):

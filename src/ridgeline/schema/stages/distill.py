@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ridgeline.schema.config import SOURCE, Config
+from ridgeline.schema.config import MODEL, SOURCE, Config
 from ridgeline.schema.stages.common import (
     MODEL_STAGES,
     LearningStage,
@@ -38,9 +38,8 @@ USED_BY: dict[str, tuple[Mode, ...]] = {
 class Teacher(Config):
     """One teacher, by name alone or as a table."""
 
-    model: str
-    """``base``, an earlier stage, a model folder, a GGUF file or a hub id; with the student's vocabulary. A
-    relative path counts from the working directory."""
+    model: Annotated[str, MODEL]
+    """``base``, an earlier stage, a model folder, a GGUF file or a hub id; with the student's vocabulary."""
     weight: float = Field(1.0, gt=0)
     """Its share beside other teachers; shares are divided by their sum."""
 

@@ -42,7 +42,7 @@ class Discriminator(Config):
     pairs: int = Field(32, ge=1)
     """Newest pairs that are labelled in a round (fewer where there are fewer)."""
     updates: int = Field(8, ge=1)
-    """Optimizer steps on them in a round."""
+    """Optimizer steps of a round, each on all labels so far."""
     optimiser: Optimiser = Optimiser(learning_rate=1e-2, warmup=0)
 
 
@@ -68,7 +68,8 @@ class Online(Config):
     samples_per_prompt: int = Field(2, ge=2)
     """``dpo`` and ``d2po``: how many completions the pair is taken from."""
     temperature: float | None = Field(None, gt=0)
-    """P(a over b) = sigmoid((reward a - reward b) / temperature); None: 1, or 1/2 for a tie."""
+    """P(a over b) = sigmoid((reward a - reward b) / temperature); None: 1, and ties are left out (for
+    ``nash_md`` a tie is 1/2)."""
     mixture: float = Field(0.125, gt=0, le=1)
     """``nash_md``: share of the reference in the geometric mixture that is played against."""
     kl: float = Field(0.05, ge=0)
@@ -109,8 +110,8 @@ class PreferenceStage(LearningStage):
     """A file of held-out pairs, or the fraction of prompts to hold out."""
     objective: str | dict[str, Any] | list[dict[str, Any]] = "dpo"
     """A preset (``dpo``, ``ipo``, ``simpo``, ``orpo``, ...), a table of ``preset`` and what changes (options
-    of the loss, ``divergence``, ``length_desensitised``, ``weighting``), or a list of tables that are added
-    up, each with its ``weight``."""
+    of the loss, ``divergence``, ``length_desensitised``, ``weighting``), or a list of bare losses that are
+    added up, each a table with its ``weight`` (with such axes: ``{ terms = [...], divergence = "js" }``)."""
     reference: str | None = None
     """``base`` or an earlier stage; None: this stage's own starting weights."""
     refresh: Refresh | None = None

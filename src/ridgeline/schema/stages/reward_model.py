@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -50,7 +50,8 @@ class RewardModelStage(LearningStage):
     centering: float = Field(0.0, ge=0)
     """Coefficient of (r_chosen + r_rejected)^2, which pins the free constant."""
     backbone: Literal["frozen", "full"] = "frozen"
-    """``frozen``: only the head learns, on cached features. ``full``: every weight learns (or an adapter)."""
+    """``frozen``: only the head learns, on cached features. ``full``: every weight learns (or an adapter),
+    with a learning rate of 1e-5 (1e-4) unless another is given."""
     layer: int | None = Field(None, ge=1)
     """Read the hidden state after this many layers (the layers above are cut off); None: all layers."""
     pooling: Literal["last", "mean", "mean+last"] = "last"
@@ -87,6 +88,18 @@ class RewardModelStage(LearningStage):
     evaluate_every: int = Field(0, ge=0)
     """Steps between held-out evaluations; 0: only before and after."""
     checkpoint_every: int = Field(50, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rate_for_the_backbone(cls, values: Any) -> Any:
+        """The rate of a fresh head would wreck a language model."""
+        if not isinstance(values, dict) or values.get("backbone") != "full":
+            return values
+        given = values.get("optimiser", {})
+        if not isinstance(given, dict) or "learning_rate" in given:
+            return values
+        rate = 1e-5 if values.get("adapter") is None else 1e-4
+        return {**values, "optimiser": {**given, "learning_rate": rate}}
 
     def references(self) -> list[Reference]:
         return [*super().references(), Reference("data", self.data, PAIR_STAGES, elsewhere=True)]

@@ -9,7 +9,6 @@ from ridgeline.rewards.combine import RewardSet, function_reward
 from ridgeline.schema.config import FUNCTION, inner_configs, marked
 from ridgeline.schema.recipe import Recipe
 from ridgeline.schema.records import Sample
-from ridgeline.schema.stages import RlStage
 from ridgeline.schema.stages.common import RewardSpec
 from ridgeline.workbench.checks.result import Check
 
@@ -51,17 +50,17 @@ def works(spec: RewardSpec, samples: Sequence[Sample]) -> Check:
     )
 
 
-def has_total(stage: RlStage, recipe: Recipe) -> bool:
-    """Whether the whole reward of ``stage`` can be computed before anything is trained."""
+def has_total(reward: Sequence[RewardSpec], recipe: Recipe) -> bool:
+    """Whether the whole reward can be computed before anything is trained."""
     stages = {each.name for each in recipe.stage}
-    return all(spec.function not in stages for spec in stage.reward)
+    return all(spec.function not in stages for spec in reward)
 
 
-def spread(stage: RlStage, samples: Sequence[Sample], group: int) -> Check:
+def spread(reward: Sequence[RewardSpec], samples: Sequence[Sample], group: int) -> Check:
     """Share of groups whose completions do not all get the same reward: the others teach nothing."""
     scored = copy.deepcopy(list(samples))
     scorer = RewardSet(
-        [(function_reward(spec.function, timeout=spec.timeout), spec.weight) for spec in stage.reward]
+        [(function_reward(spec.function, timeout=spec.timeout), spec.weight) for spec in reward]
     )
     try:
         scorer.score(scored)

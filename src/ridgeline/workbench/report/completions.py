@@ -17,10 +17,23 @@ OPEN = 4
 """How many prompts stand open; the others are folded away."""
 
 
+ENDS: Mapping[str, Mapping[str, tuple[str, int]]] = {
+    "reject": {
+        "start": ("evaluation-[0-9]*.parquet", 0),
+        "random control": ("evaluation-control-*.parquet", -1),
+        "end": ("evaluation-[0-9]*.parquet", -1),
+    },
+    "distill": {"start": ("evaluation-*.parquet", 0), "end": ("evaluation-*.parquet", -1)},
+    "merge": {"first model": ("before/part-*.parquet", 0), "merged": ("after/part-*.parquet", 0)},
+}
+"""Which files to lay side by side: of those that a pattern finds, the first or the last."""
+
+
 def completions(run: RunData) -> str:
     """A block for each evaluate stage, and one for each stage that learned from its own samples."""
     blocks = [_evaluate(stage) for stage in run.of_kind("evaluate")]
     blocks += [_rl(view) for view in rl_views(run)]
+    blocks += [_ends(stage) for kind in ENDS for stage in run.of_kind(kind)]
     rule = (
         '<p class="lead">Not picked: the first prompts of the file, the first sample of each. Small numbers '
         "are "
@@ -55,6 +68,17 @@ def _rl(view: RlView) -> str:
     columns = {f"rollout {rollout} · {chosen[rollout]}": files[rollout] for rollout in sorted(chosen)}
     body = side_by_side(columns, prompts=6, standing=6)
     return details(f"{view.stage.name}: the same prompts during training", body)
+
+
+def _ends(stage: StageData) -> str:
+    columns: dict[str, Sequence[Sample]] = {}
+    for label, (pattern, place) in ENDS[stage.kind].items():
+        if files := [samples for samples in stage.samples(pattern) if samples]:
+            columns[label] = files[place]
+    if len(columns) < 2:
+        return ""
+    body = side_by_side(columns, prompts=6, standing=6)
+    return details(f"{stage.name}: the same prompts, {' and '.join(columns)}", body)
 
 
 def side_by_side(
