@@ -1,9 +1,9 @@
 """GRPO in one file, from tokens to the optimizer step: a language model learns to add.
 
-    python docs/flat/grpo.py [--model FOLDER] [--steps 10]
+    python docs/flat/grpo.py [--model FOLDER] [--steps 12]
 
-Every step samples a group of answers to each of a few sums, rewards the right ones, and makes the answers that
-did better than their group likelier. Three sets of log-probs meet in the loss;
+Every step samples a group of answers to each of a few sums, gives 1 to the right ones and 0 to the others,
+and makes the answers that did better than their group likelier. Three sets of log-probs meet in the loss;
 keep them apart and the rest is arithmetic:
 
     current    of the weights being trained; the only one with a gradient
@@ -31,9 +31,9 @@ EMBEDDED = Path("~/.cache/ridgeline/smollm2-135m-instruct-0.1.2").expanduser()
 PROMPT = "<|im_start|>user\nWhat is {}+{}? Answer with a number only.<|im_end|>\n<|im_start|>assistant\n"
 STOP = "<|im_end|>"
 
-PROMPTS, SAMPLES, NEW_TOKENS = 4, 8, 8
+PROMPTS, SAMPLES, NEW_TOKENS = 4, 8, 6
 UPDATES = 2  # optimizer steps on one rollout: in the first every ratio is 1, then clipping begins to matter
-RATE = 5e-5
+RATE = 3e-5
 CLIP = 0.2
 KL = 0.04
 
@@ -103,10 +103,9 @@ def sample_group(policy: torch.nn.Module, prompt: list[int], stop: int) -> list[
 
 
 def reward(text: str, answer: int) -> float:
-    """1 where the last number is the answer and the model stopped by itself, 1/2 where it had to be cut off."""
-    # Without the difference nothing would teach the model to stop; with 0 for all that was cut off, most groups
-    # would be without a signal at first, for this model seldom stops in time.
-    return (re.findall(r"\d+", text)[-1:] == [str(answer)]) * (1.0 if text.endswith(STOP) else 0.5)
+    """1 where the model wrote the answer, no other number, and stopped by itself."""
+    # Cut off at the limit counts as wrong, whatever it says: otherwise nothing teaches the model to stop.
+    return float(text.endswith(STOP) and re.findall(r"\d+", text) == [str(answer)])
 
 
 def rollout(
@@ -152,10 +151,10 @@ def pad(rows: list[list[int]], starts: list[int]) -> tuple[torch.Tensor, torch.T
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train and print, step by step, how well the answers did."""
+    """Train and print, step by step, how many answers were right."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=EMBEDDED, help="a folder in Hugging Face format")
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=12)
     options = parser.parse_args(arguments)
     torch.manual_seed(0)
     draw = random.Random(0)
@@ -176,7 +175,7 @@ def main(arguments: list[str] | None = None) -> None:
         kl_B = ((batch.old_logp_BT - batch.ref_logp_BT) * batch.mask_BT).sum(1)
         dead = (rewards_PG.std(1) == 0).sum()
         print(
-            f"step {step:2d}  reward {rewards_PG.mean():.2f}  groups without signal {dead} of {PROMPTS}"
+            f"step {step:2d}  right {rewards_PG.mean():.2f}  groups without signal {dead} of {PROMPTS}"
             f"  KL to the reference {kl_B.mean():5.2f} nats per answer",
             flush=True,
         )

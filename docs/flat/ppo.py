@@ -1,6 +1,6 @@
 """PPO in one file, from tokens to the optimizer step: the same sums as grpo.py, with a critic.
 
-    python docs/flat/ppo.py [--model FOLDER] [--steps 10]
+    python docs/flat/ppo.py [--model FOLDER] [--steps 12]
 
 GRPO compares an answer with others to the same prompt. PPO compares every token with what a second model, the
 critic, expected before it was written. The order of things, each frozen before the next begins:
@@ -35,8 +35,8 @@ EMBEDDED = Path("~/.cache/ridgeline/smollm2-135m-instruct-0.1.2").expanduser()
 PROMPT = "<|im_start|>user\nWhat is {}+{}? Answer with a number only.<|im_end|>\n<|im_start|>assistant\n"
 STOP = "<|im_end|>"
 
-PROMPTS, SAMPLES, NEW_TOKENS, UPDATES = 6, 4, 8, 2
-RATE, CRITIC_RATE = 2e-5, 5e-5
+PROMPTS, SAMPLES, NEW_TOKENS, UPDATES = 8, 4, 6, 2
+RATE, CRITIC_RATE = 3e-5, 5e-5
 CLIP, VALUE_CLIP, VALUE_COEFFICIENT = 0.2, 0.2, 0.5
 KL, GAMMA, LAMBDA = 0.05, 1.0, 0.95
 
@@ -137,8 +137,8 @@ def sample(policy: nn.Module, prompt: list[int], stop: int) -> list[list[int]]:
 
 
 def reward(text: str, answer: int) -> float:
-    """1 where the last number is the answer and the model stopped by itself, 1/2 where it had to be cut off."""
-    return (re.findall(r"\d+", text)[-1:] == [str(answer)]) * (1.0 if text.endswith(STOP) else 0.5)
+    """1 where the model wrote the answer, no other number, and stopped by itself."""
+    return float(text.endswith(STOP) and re.findall(r"\d+", text) == [str(answer)])
 
 
 @torch.no_grad()
@@ -173,7 +173,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Train and print, step by step, how many answers were right and how well the critic knew."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=EMBEDDED, help="a folder in Hugging Face format")
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--steps", type=int, default=12)
     options = parser.parse_args(arguments)
     torch.manual_seed(0)
     draw = Random(0)
@@ -198,7 +198,7 @@ def main(arguments: list[str] | None = None) -> None:
                 optimizer.zero_grad()
         error, kl = 2 * losses[1].item() / VALUE_COEFFICIENT, kl_B.mean()
         print(
-            f"step {step:2d}  reward {rewards_B.mean():.2f}  KL {kl:.2f}  value error {error:.3f}", flush=True
+            f"step {step:2d}  right {rewards_B.mean():.2f}  KL {kl:.2f}  value error {error:.3f}", flush=True
         )
 
 

@@ -202,18 +202,23 @@ def test_online_dpo_cannot_raise_a_coin(first_world: Path) -> None:
     assert abs(gain(result, even)) < 0.15
 
 
-def test_a_discriminator_that_learns_along_leads_to_the_gold(first_world: Path) -> None:
-    """The judge starts from other pairs and knows nothing of the gold; new labels teach it."""
-    even = f"{first_world / 'tasks.py'}:even"
-    judge = recipes.reward_model(name="judge", data="rule.jsonl", pooling="mean", layer=1)
+def test_a_discriminator_that_learns_along_leads_to_the_gold(tmp_path: Path) -> None:
+    """The judge starts from other pairs and knows nothing of the gold; new labels teach it, coins do not.
 
-    def run(name: str, every: int) -> float:
-        stage = online(first_world, "d2po", samples_per_prompt=8)
-        optimiser = {"learning_rate": 0.1, "warmup": 0}
-        stage["online"]["discriminator"] |= {"every": every, "updates": 60, "optimiser": optimiser}
-        return gain(result_of(first_world, name, judge, stage), even)
-
-    assert run("d2po", every=1) > 0.15 > 0.05 + abs(run("d2po-still", every=1000))
+    Means over three seeds: a single one may fail to rise (0.25, 0.00 and 0.46 where this was written).
+    """
+    gains: dict[str, list[float]] = {"even": [], "coin": []}
+    for seed in SEEDS:
+        world = make_world(tmp_path / str(seed), seed)
+        even = f"{world / 'tasks.py'}:even"
+        judge = recipes.reward_model(name="judge", data="rule.jsonl", pooling="mean", layer=1)
+        for name, gold in (("even", even), ("coin", "random_coin")):
+            stage = online(world, "d2po", samples_per_prompt=8)
+            changes = {"gold": gold, "updates": 60, "optimiser": {"learning_rate": 0.1, "warmup": 0}}
+            stage["online"]["discriminator"] |= changes
+            gains[name].append(gain(result_of(world, name, judge, stage, seed=seed), even))
+    assert sum(gains["even"]) / 3 > 0.15, gains
+    assert abs(sum(gains["coin"])) / 3 < 0.1, gains
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,9 @@ def inspect(
     ),
     limit: int = typer.Option(3, "--limit", "-n", min=0, help="Rows to show in full."),
     kind: str | None = typer.Option(
-        None, "--kind", help="instruction, prompt, preference or unpaired; default: by the columns."
+        None,
+        "--kind",
+        help="instruction, prompt, preference, unpaired, ranking or steps; default: by the columns.",
     ),
     train_on: str = typer.Option(
         "assistant", "--train-on", help="Turns with loss: assistant (every one) or last."
@@ -77,7 +79,7 @@ def _checked(**options: str | None) -> dict[str, Any]:
     from ridgeline.schema.errors import UsageError, nearest
 
     choices = {
-        "kind": ["instruction", "prompt", "preference", "unpaired"],
+        "kind": ["instruction", "prompt", "preference", "unpaired", "ranking", "steps"],
         "train_on": ["assistant", "last"],
         "overlong": ["error", "drop", "truncate"],
     }

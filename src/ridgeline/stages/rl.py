@@ -195,4 +195,6 @@ def _critic(context: StageContext, config: RlStage, model: LanguageModel) -> Sco
     source = config.critic.initialise_from
     if source == "policy":
         return score_model_from(model, layer=None, pooling="last")
-    return context.score_model(source)
+    model = context.score_model(source)
+    model.kind.check_is_value()
+    return model

@@ -15,6 +15,8 @@ Function = Annotated[str, FUNCTION]
 """A name, ``package.module:function`` or ``path/to/file.py:function``."""
 MODEL_STAGES = ("sft", "preference", "unpaired", "rl", "reject", "distill", "merge")
 """Stage types whose output is a language model."""
+PAIR_STAGES = ("collect", "reject")
+"""Stage types that write preference pairs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from ridgeline.schema.config import SOURCE, Config
 from ridgeline.schema.stages.common import (
+    PAIR_STAGES,
     LearningStage,
     Optimiser,
     Reference,
@@ -16,9 +17,6 @@ from ridgeline.schema.stages.common import (
     Source,
     model_reference,
 )
-
-PAIR_STAGES = ("collect", "reject")
-"""Stage types that write preference pairs."""
 
 
 class Refresh(Config):

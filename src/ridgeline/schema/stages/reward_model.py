@@ -15,8 +15,7 @@ from ridgeline.schema.reward_kinds import (
     RewardLoss,
     ScoreAggregate,
 )
-from ridgeline.schema.stages.common import LearningStage, Optimiser, Reference, Source
-from ridgeline.schema.stages.preference import PAIR_STAGES
+from ridgeline.schema.stages.common import PAIR_STAGES, LearningStage, Optimiser, Reference, Source
 
 MEANT_FOR: dict[str, tuple[str, ...]] = {
     "margin": ("bradley_terry",),

@@ -7,8 +7,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from ridgeline.schema.config import SOURCE
-from ridgeline.schema.stages.common import LearningStage, Optimiser, Reference, Source, model_reference
-from ridgeline.schema.stages.preference import PAIR_STAGES
+from ridgeline.schema.stages.common import (
+    PAIR_STAGES,
+    LearningStage,
+    Optimiser,
+    Reference,
+    Source,
+    model_reference,
+)
 
 
 class UnpairedStage(LearningStage):
