@@ -230,8 +230,8 @@ def test_merge_of_models_from_anywhere(world: Path, tmp_path: Path) -> None:
         assert (after - before / 2).abs().max() < 1e-6
     with pytest.raises(UsageError, match="already holds a finished run"):
         rl.merge([source, zero], tmp_path / "half", **CPU)
-    with pytest.raises(UsageError, match="name that with --start"):
-        rl.merge([source, source], tmp_path / "ties", method="ties", **CPU)
+    with pytest.raises(UsageError, match="name that as start"):
+        rl.merge([source, zero], tmp_path / "ties", method="ties", **CPU)
 
 
 def test_an_interrupted_merge_goes_on_by_the_same_call(

@@ -8,6 +8,8 @@ import typer
 
 from ridgeline.cli.settings import output, print_json, settings_of
 
+KINDS = ("instruction", "prompt", "preference", "unpaired", "ranking", "steps")
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
@@ -39,7 +41,7 @@ def inspect(
     kind: str | None = typer.Option(
         None,
         "--kind",
-        help="instruction, prompt, preference, unpaired, ranking or steps; default: by the columns.",
+        help=f"One of: {', '.join(KINDS)}; default: by the columns.",
     ),
     train_on: str = typer.Option(
         "assistant", "--train-on", help="Turns with loss: assistant (every one) or last."
@@ -79,7 +81,7 @@ def _checked(**options: str | None) -> dict[str, Any]:
     from ridgeline.schema.errors import UsageError, nearest
 
     choices = {
-        "kind": ["instruction", "prompt", "preference", "unpaired", "ranking", "steps"],
+        "kind": list(KINDS),
         "train_on": ["assistant", "last"],
         "overlong": ["error", "drop", "truncate"],
     }

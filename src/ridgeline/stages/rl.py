@@ -195,6 +195,6 @@ def _critic(context: StageContext, config: RlStage, model: LanguageModel) -> Sco
     source = config.critic.initialise_from
     if source == "policy":
         return score_model_from(model, layer=None, pooling="last")
-    model = context.score_model(source)
-    model.kind.check_is_value()
-    return model
+    critic = context.score_model(source)
+    critic.kind.check_is_value()
+    return critic

@@ -47,7 +47,8 @@ def merge_plan(
     config = validate(MergeStage, changed["stage"][0], f"stage '{STAGE}'")
     if config.method in TASK_METHODS and start is None:
         raise UsageError(
-            f"{config.method} adds what tuning changed to the model it started from; name that with --start."
+            f"{config.method} adds what tuning changed to the model it started from; name that as start "
+            "(--start)."
         )
     if config.heldout is not None:
         config = config.model_copy(update={"heldout": anchor(config.heldout, Path.cwd())})
