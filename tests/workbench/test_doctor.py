@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.stages import recipes
 from tests.tiny import make_tiny_model
+from tests.workbench import every_stage as stages
 
 from ridgeline.models.load import LanguageModel
 from ridgeline.schema.records import Sample
-from ridgeline.schema.stages import RlStage
 from ridgeline.schema.stages.common import RewardSpec, Sampling
 from ridgeline.workbench import sampling as sampling_
 from ridgeline.workbench.checks import learning, rewards, sampled
+from ridgeline.workbench.checks.result import Check
+from ridgeline.workbench.doctor import examine_recipe
 
 LIMIT = Sampling(max_new_tokens=8)
 
@@ -88,9 +91,70 @@ def test_rewards_that_fail_and_groups_without_signal(tmp_path: Path, drawn: list
     broken = rewards.works(RewardSpec(function=f"{file}:broken"), drawn)
     assert not broken.passed and "RuntimeError: no" in broken.detail
 
-    def stage(function: str) -> RlStage:
-        return RlStage(name="policy", prompts="p", reward=[RewardSpec(function=f"{file}:{function}")])
+    def given(function: str) -> list[RewardSpec]:
+        return [RewardSpec(function=f"{file}:{function}")]
 
-    assert rewards.spread(stage("same"), drawn, 2).value == 0.0
-    assert not rewards.spread(stage("same"), drawn, 2).passed
-    assert rewards.spread(stage("split"), drawn, 2).value == 1.0
+    assert rewards.spread(given("same"), drawn, 2).value == 0.0
+    assert not rewards.spread(given("same"), drawn, 2).passed
+    assert rewards.spread(given("split"), drawn, 2).value == 1.0
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = recipes.make_world(tmp_path_factory.mktemp("world"))
+    with open(place / "rewards.py", "a") as file:
+        file.write(
+            "\ndef topical(samples):\n    return [float(len(s.row['topic'])) + s.index for s in samples]\n"
+        )
+    return place
+
+
+def examined(world: Path, *tables: recipes.Table) -> dict[str, Check]:
+    checks = examine_recipe(recipes.recipe(world, *tables), report=lambda check: None)
+    return {check.name: check for check in checks}
+
+
+GENERAL = {
+    "stop token is trained",
+    "on-policy ratio is 1",
+    "sampler and trainer agree",
+    "completions end by themselves",
+    "memory suffices",
+    "learning rate 0 changes nothing",
+}
+
+
+@pytest.mark.parametrize("kind", ["preference", "unpaired", "distill", "merge"])
+def test_recipes_that_sample_nothing_before_they_learn(world: Path, kind: str) -> None:
+    tables = {
+        "preference": [stages.preference()],
+        "unpaired": [stages.unpaired()],
+        "distill": [stages.distill(teacher="base")],
+        "merge": [stages.preference(), stages.merge(world, models=["base", "dpo"], heldout=None, rewards=[])],
+    }[kind]
+    checks = examined(world, *tables)
+    assert checks.keys() == GENERAL
+    assert all(check.passed for name, check in checks.items() if name != "completions end by themselves")
+
+
+@pytest.mark.parametrize("kind", ["online", "reject", "self"])
+def test_stages_that_learn_from_their_samples_lend_prompts_rows_and_rewards(world: Path, kind: str) -> None:
+    """The reward reads a column that only the stage's own prompts have."""
+    topical = recipes.reward(world, "topical")
+    truncated = {**recipes.SAMPLING, "top_p": 0.5}
+    privileged = {"reward": [topical]}
+    own = {"mode": "self", "data": "prompts.jsonl", "sampling": truncated, "samples_per_prompt": 3}
+    table = {
+        "online": stages.online(world, reward=[topical], sampling=truncated),
+        "reject": stages.reject(world, reward=[topical], sampling=truncated),
+        "self": {**stages.distill(**own, privileged=privileged), "teacher": []},
+    }[kind]
+    checks = examined(world, recipes.sft(), table)
+    assert checks[f"reward {topical}"].passed and checks["sampler and trainer agree"].passed
+    assert checks["groups carry signal"].value == 1.0
+    assert "of 4 groups of 3" in checks["groups carry signal"].detail
+
+
+def test_a_whole_recipe_of_new_stages(world: Path) -> None:
+    checks = examined(world, *stages.every_stage(world))
+    assert checks.keys() >= GENERAL | {"reward random_coin", "reward length", "groups carry signal"}
