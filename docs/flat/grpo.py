@@ -1,10 +1,10 @@
-"""GRPO in one file, from tokens to the optimizer step: a language model learns to add.
+"""GRPO in one file, from tokens to the optimizer step: a language model learns to come to the point.
 
-    python docs/flat/grpo.py [--model FOLDER] [--steps 12]
+    python docs/flat/grpo.py [--model FOLDER] [--steps 8]
 
-Every step samples a group of answers to each of a few sums, gives 1 to the right ones and 0 to the others,
-and makes the answers that did better than their group likelier. Three sets of log-probs meet in the loss;
-keep them apart and the rest is arithmetic:
+Every step samples a group of answers to each of a few questions, rewards those that are right and short, and
+makes the answers that did better than their group likelier. Three sets of log-probs meet in the loss; keep
+them apart and the rest is arithmetic:
 
     current    of the weights being trained; the only one with a gradient
     old        of the weights that sampled this batch; the ratio current / old says how far we have moved
@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import copy
 import random
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,10 +27,15 @@ import torch.nn.functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 EMBEDDED = Path("~/.cache/ridgeline/smollm2-135m-instruct-0.1.2").expanduser()
-PROMPT = "<|im_start|>user\nWhat is {}+{}? Answer with a number only.<|im_end|>\n<|im_start|>assistant\n"
+PROMPT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 STOP = "<|im_end|>"
+QUESTIONS = {
+    "What is the capital of France?": "paris", "Which planet do we live on?": "earth",
+    "What is the opposite of hot?": "cold", "What falls from clouds?": "rain", "What do bees make?": "honey",
+    "What colour is grass?": "green", "Which animal barks?": "dog", "What do we breathe?": "air",
+}  # fmt: skip
 
-PROMPTS, SAMPLES, NEW_TOKENS = 4, 8, 6
+PROMPTS, SAMPLES, NEW_TOKENS = 3, 8, 16
 UPDATES = 2  # optimizer steps on one rollout: in the first every ratio is 1, then clipping begins to matter
 RATE = 3e-5
 CLIP = 0.2
@@ -102,10 +106,10 @@ def sample_group(policy: torch.nn.Module, prompt: list[int], stop: int) -> list[
     return [row[: row.index(stop) + 1] if stop in row else row for row in rows]
 
 
-def reward(text: str, answer: int) -> float:
-    """1 where the model wrote the answer, no other number, and stopped by itself."""
-    # Cut off at the limit counts as wrong, whatever it says: otherwise nothing teaches the model to stop.
-    return float(text.endswith(STOP) and re.findall(r"\d+", text) == [str(answer)])
+def reward(text: str, word: str, tokens: int) -> float:
+    """0 for a wrong answer; 1 for a right one, less up to a half for its length."""
+    # An answer that runs into the limit pays the whole half, and so the model learns to stop.
+    return (word in text.lower()) * (1 - 0.5 * tokens / NEW_TOKENS)
 
 
 def rollout(
@@ -119,13 +123,12 @@ def rollout(
     rows: list[list[int]] = []
     starts: list[int] = []
     rewards = []
-    for _ in range(PROMPTS):
-        a, b = draw.randint(1, 9), draw.randint(1, 9)
-        prompt = tokenizer(PROMPT.format(a, b), add_special_tokens=False)["input_ids"]
+    for question in draw.sample(list(QUESTIONS), PROMPTS):
+        prompt = tokenizer(PROMPT.format(question), add_special_tokens=False)["input_ids"]
         for completion in sample_group(policy, prompt, stop):
             rows.append(prompt + completion)
             starts.append(len(prompt))
-            rewards.append(reward(tokenizer.decode(completion), a + b))
+            rewards.append(reward(tokenizer.decode(completion), QUESTIONS[question], len(completion)))
     ids_BT, mask_BT = pad(rows, starts)
     rewards_PG = torch.tensor(rewards).view(PROMPTS, SAMPLES)
     with torch.no_grad():
@@ -151,10 +154,10 @@ def pad(rows: list[list[int]], starts: list[int]) -> tuple[torch.Tensor, torch.T
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train and print, step by step, how many answers were right."""
+    """Train and print, step by step, how good and how long the answers were."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=EMBEDDED, help="a folder in Hugging Face format")
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=8)
     options = parser.parse_args(arguments)
     torch.manual_seed(0)
     draw = random.Random(0)
@@ -174,9 +177,10 @@ def main(arguments: list[str] | None = None) -> None:
         # The loss itself says little: in the first update it is 0 up to the KL, since advantages sum to 0.
         kl_B = ((batch.old_logp_BT - batch.ref_logp_BT) * batch.mask_BT).sum(1)
         dead = (rewards_PG.std(1) == 0).sum()
+        length = batch.mask_BT.sum(1).mean()
         print(
-            f"step {step:2d}  right {rewards_PG.mean():.2f}  groups without signal {dead} of {PROMPTS}"
-            f"  KL to the reference {kl_B.mean():5.2f} nats per answer",
+            f"step {step}  reward {rewards_PG.mean():.2f}  tokens per answer {length:4.1f}"
+            f"  groups without signal {dead} of {PROMPTS}  KL {kl_B.mean():.2f} nats per answer",
             flush=True,
         )
 

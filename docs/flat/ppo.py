@@ -1,6 +1,6 @@
-"""PPO in one file, from tokens to the optimizer step: the same sums as grpo.py, with a critic.
+"""PPO in one file, from tokens to the optimizer step: the same questions as in grpo.py, and a critic.
 
-    python docs/flat/ppo.py [--model FOLDER] [--steps 12]
+    python docs/flat/ppo.py [--model FOLDER] [--steps 8]
 
 GRPO compares an answer with others to the same prompt. PPO compares every token with what a second model, the
 critic, expected before it was written. The order of things, each frozen before the next begins:
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -32,10 +31,15 @@ from torch.optim import AdamW
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 EMBEDDED = Path("~/.cache/ridgeline/smollm2-135m-instruct-0.1.2").expanduser()
-PROMPT = "<|im_start|>user\nWhat is {}+{}? Answer with a number only.<|im_end|>\n<|im_start|>assistant\n"
+PROMPT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 STOP = "<|im_end|>"
+QUESTIONS = {
+    "What is the capital of France?": "paris", "Which planet do we live on?": "earth",
+    "What is the opposite of hot?": "cold", "What falls from clouds?": "rain", "What do bees make?": "honey",
+    "What colour is grass?": "green", "Which animal barks?": "dog", "What do we breathe?": "air",
+}  # fmt: skip
 
-PROMPTS, SAMPLES, NEW_TOKENS, UPDATES = 8, 4, 6, 2
+PROMPTS, SAMPLES, NEW_TOKENS, UPDATES = 6, 4, 16, 2
 RATE, CRITIC_RATE = 3e-5, 5e-5
 CLIP, VALUE_CLIP, VALUE_COEFFICIENT = 0.2, 0.2, 0.5
 KL, GAMMA, LAMBDA = 0.05, 1.0, 0.95
@@ -132,13 +136,7 @@ def sample(policy: nn.Module, prompt: list[int], stop: int) -> list[list[int]]:
         output = policy(input_ids=ids, past_key_values=cache, use_cache=True)
         ids, cache = output.logits[:, -1].float().softmax(-1).multinomial(1), output.past_key_values
         columns.append(ids)
-    rows = torch.cat(columns, 1).tolist()
-    return [row[: row.index(stop) + 1] if stop in row else row for row in rows]
-
-
-def reward(text: str, answer: int) -> float:
-    """1 where the model wrote the answer, no other number, and stopped by itself."""
-    return float(text.endswith(STOP) and re.findall(r"\d+", text) == [str(answer)])
+    return [row[: row.index(stop) + 1] if stop in row else row for row in torch.cat(columns, 1).tolist()]
 
 
 @torch.no_grad()
@@ -148,18 +146,17 @@ def rollout(
     """Steps 1 to 4. Returns the batch, the scores ``[B]`` and the KL to the reference per answer ``[B]``."""
     stop = tokenizer.convert_tokens_to_ids(STOP)
     rows, starts, rewards = [], [], []
-    for _ in range(PROMPTS):
-        a, b = draw.randint(1, 9), draw.randint(1, 9)
-        prompt = tokenizer(PROMPT.format(a, b), add_special_tokens=False)["input_ids"]
+    for question in draw.sample(list(QUESTIONS), PROMPTS):
+        prompt = tokenizer(PROMPT.format(question), add_special_tokens=False)["input_ids"]
         for completion in sample(policy, prompt, stop):
-            rewards.append(reward(tokenizer.decode(completion), a + b))
+            text = tokenizer.decode(completion)
+            rewards.append((QUESTIONS[question] in text.lower()) * (1 - 0.5 * len(completion) / NEW_TOKENS))
             rows.append(prompt + completion)
             starts.append(len(prompt))
     ids_BT = pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
     # Which tokens the policy wrote follows from positions, not from ids: padding may be the stop token.
-    mask_BT = torch.zeros(ids_BT.shape)
-    for number, (row, start) in enumerate(zip(rows, starts, strict=True)):
-        mask_BT[number, start : len(row)] = 1
+    written = [torch.arange(len(row)) >= start for row, start in zip(rows, starts, strict=True)]
+    mask_BT = pad_sequence(written, batch_first=True).float()
     old_logp_BT, ref_logp_BT = (token_logp(model, ids_BT, mask_BT) for model in (policy, reference))
     old_values_BT = critic(ids_BT)
     rewards_BT = shaped_rewards(torch.tensor(rewards), old_logp_BT, ref_logp_BT, mask_BT)
@@ -170,10 +167,10 @@ def rollout(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train and print, step by step, how many answers were right and how well the critic knew."""
+    """Train and print, step by step, how good and how long the answers were."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=EMBEDDED, help="a folder in Hugging Face format")
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=8)
     options = parser.parse_args(arguments)
     torch.manual_seed(0)
     draw = Random(0)
@@ -184,22 +181,20 @@ def main(arguments: list[str] | None = None) -> None:
     # Best started from a reward model (reward_model.py makes the very same module); here from the policy.
     backbone = AutoModel.from_pretrained(options.model, dtype=torch.float32).eval()
     critic = Critic(backbone, backbone.config.hidden_size)
-    pairs = ((policy, RATE), (critic, CRITIC_RATE))
-    learners = [(model, AdamW(model.parameters(), lr=rate, weight_decay=0.0)) for model, rate in pairs]
+    optimizer = AdamW(policy.parameters(), lr=RATE, weight_decay=0.0)
+    optimizer.add_param_group({"params": critic.parameters(), "lr": CRITIC_RATE})
     for step in range(options.steps):
         batch, rewards_B, kl_B = rollout(policy, reference, critic, tokenizer, draw)
         for _ in range(UPDATES):
-            # Two networks without a common weight: each has its own gradient and its own clip.
-            losses = (policy_loss(policy, batch), VALUE_COEFFICIENT * value_loss(critic, batch))
-            for (model, optimizer), value in zip(learners, losses, strict=True):
-                value.backward()
+            error = value_loss(critic, batch)
+            (policy_loss(policy, batch) + VALUE_COEFFICIENT * error).backward()
+            for model in (policy, critic):  # no weight in common, so each is clipped by itself
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                optimizer.step()
-                optimizer.zero_grad()
-        error, kl = 2 * losses[1].item() / VALUE_COEFFICIENT, kl_B.mean()
-        print(
-            f"step {step:2d}  right {rewards_B.mean():.2f}  KL {kl:.2f}  value error {error:.3f}", flush=True
-        )
+            optimizer.step()
+            optimizer.zero_grad()
+        length, kl, error = batch.mask_BT.sum(1).mean(), kl_B.mean(), 2 * error.item()
+        print(f"step {step}  reward {rewards_B.mean():.2f}  tokens per answer {length:4.1f}", end="  ")
+        print(f"KL {kl:.2f} nats per answer  critic's squared error {error:.3f}", flush=True)
 
 
 if __name__ == "__main__":
