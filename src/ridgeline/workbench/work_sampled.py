@@ -12,6 +12,7 @@ from ridgeline.schema.stages import (
     RejectStage,
     RlStage,
 )
+from ridgeline.schema.stages.merge import TASK_METHODS
 from ridgeline.schema.stages.reject import PER_PROMPT
 from ridgeline.stages.preference import objective_of as pair_objective_of
 from ridgeline.stages.rl import objective_of
@@ -24,6 +25,9 @@ from ridgeline.workbench.costs import (
     sampled_at_once,
 )
 from ridgeline.workbench.data_facts import DataFacts
+
+MERGED_PER_SECOND = 5e7
+"""Weights of one model that a merge reads, stores and adds up in a second: two embedded models, one core."""
 
 
 def rl(stage: RlStage, setting: Setting) -> StageWork:
@@ -88,13 +92,17 @@ def evaluate(stage: EvaluateStage, setting: Setting) -> StageWork:
 
 
 def merge(stage: MergeStage, setting: Setting) -> StageWork:
-    """Arithmetic on weights, which takes no longer than reading them; then the comparison, if any."""
+    """Every weight of every model is read, stored and added up; then the comparison, if any."""
+    models = len(stage.models) + (stage.method in TASK_METHODS)
     counts = {"models": len(stage.models), "parameters of each": setting.facts.parameters}
-    if stage.heldout is None:
-        return StageWork(counts={**counts})
-    new = stage.sampling.max_new_tokens
-    work = _compared(setting, stage.heldout, 2, stage.samples_per_prompt, new)
-    work.counts |= {"models compared": work.counts["models"], **counts}
+    work = StageWork()
+    if stage.heldout is not None:
+        work = _compared(setting, stage.heldout, 2, stage.samples_per_prompt, stage.sampling.max_new_tokens)
+        work.counts["models compared"] = work.counts["models"]
+    work.counts |= counts
+    # ties looks at all weights once before, to find what it trims.
+    passes = models * (2 if stage.method == "ties" else 1)
+    work.seconds["merging"] = passes * setting.facts.parameters / MERGED_PER_SECOND
     return work
 
 
