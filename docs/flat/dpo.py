@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 EMBEDDED = Path("~/.cache/ridgeline/smollm2-135m-instruct-0.1.2").expanduser()
@@ -76,23 +77,17 @@ def loss(policy: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Ten
 
 def encode(tokenizer: PreTrainedTokenizerBase) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids and mask ``[B, T]`` of all pairs, padded on the right."""
-    rows, starts = [], []
+    rows, written = [], []
     for side in (1, 2):
         for pair in PAIRS:
             # Tokenised apart, as the model will see them when it answers: in one text, the last token of the
             # prompt might merge with the first of the answer.
             prompt = tokenizer(PROMPT.format(pair[0]), add_special_tokens=False)["input_ids"]
             answer = tokenizer(pair[side] + STOP, add_special_tokens=False)["input_ids"]
-            rows.append(prompt + answer)
-            starts.append(len(prompt))
-    width = max(map(len, rows))
-    ids_BT = torch.zeros(len(rows), width, dtype=torch.long)
-    mask_BT = torch.zeros(len(rows), width)
-    for number, (row, start) in enumerate(zip(rows, starts, strict=True)):
-        ids_BT[number, : len(row)] = torch.tensor(row)
-        # By position, never by comparing ids with the padding id, which often is the stop token.
-        mask_BT[number, start : len(row)] = 1
-    return ids_BT, mask_BT
+            rows.append(torch.tensor(prompt + answer))
+            # By position, never by comparing ids with the padding id, which often is the stop token.
+            written.append(torch.tensor([0.0] * len(prompt) + [1.0] * len(answer)))
+    return pad_sequence(rows, batch_first=True), pad_sequence(written, batch_first=True)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -18,26 +18,27 @@ from __future__ import annotations
 
 import argparse
 import copy
-import random
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 EMBEDDED = Path("~/.cache/ridgeline/smollm2-135m-instruct-0.1.2").expanduser()
 PROMPT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 STOP = "<|im_end|>"
 QUESTIONS = {
-    "What is the capital of France?": "paris", "Which planet do we live on?": "earth",
-    "What is the opposite of hot?": "cold", "What falls from clouds?": "rain", "What do bees make?": "honey",
-    "What colour is grass?": "green", "Which animal barks?": "dog", "What do we breathe?": "air",
-}  # fmt: skip
+    "What is the capital of France?": "paris",
+    "Which planet do we live on?": "earth",
+    "What do bees make?": "honey",
+    "What colour is grass?": "green",
+}
 
-PROMPTS, SAMPLES, NEW_TOKENS = 3, 8, 16
+SAMPLES, NEW_TOKENS = 6, 16
 UPDATES = 2  # optimizer steps on one rollout: in the first every ratio is 1, then clipping begins to matter
-RATE = 3e-5
+RATE = 5e-5
 CLIP = 0.2
 KL = 0.04
 
@@ -116,21 +117,20 @@ def rollout(
     policy: torch.nn.Module,
     reference: torch.nn.Module,
     tokenizer: PreTrainedTokenizerBase,
-    draw: random.Random,
 ) -> tuple[Batch, torch.Tensor]:
     """Sample, score, and freeze all that the loss will need. Returns the batch and the rewards ``[P, G]``."""
     stop = tokenizer.convert_tokens_to_ids(STOP)
-    rows: list[list[int]] = []
-    starts: list[int] = []
-    rewards = []
-    for question in draw.sample(list(QUESTIONS), PROMPTS):
+    rows, written, rewards = [], [], []
+    for question, word in QUESTIONS.items():
         prompt = tokenizer(PROMPT.format(question), add_special_tokens=False)["input_ids"]
         for completion in sample_group(policy, prompt, stop):
-            rows.append(prompt + completion)
-            starts.append(len(prompt))
-            rewards.append(reward(tokenizer.decode(completion), QUESTIONS[question], len(completion)))
-    ids_BT, mask_BT = pad(rows, starts)
-    rewards_PG = torch.tensor(rewards).view(PROMPTS, SAMPLES)
+            rows.append(torch.tensor(prompt + completion))
+            # The mask goes by position, never by comparing ids with the padding id: often padding is the stop
+            # token, and a mask by value would take the stop token out of the loss. The model would never stop.
+            written.append(torch.tensor([0.0] * len(prompt) + [1.0] * len(completion)))
+            rewards.append(reward(tokenizer.decode(completion), word, len(completion)))
+    ids_BT, mask_BT = (pad_sequence(part, batch_first=True) for part in (rows, written))
+    rewards_PG = torch.tensor(rewards).view(-1, SAMPLES)
     with torch.no_grad():
         # The sampler above computes the same distribution, so its log-probs would do as the old ones. A
         # separate inference engine does not: its log-probs are a fourth set, and the gap needs a correction.
@@ -140,19 +140,6 @@ def rollout(
     return Batch(ids_BT, mask_BT, advantages_B, old_logp_BT, ref_logp_BT), rewards_PG
 
 
-def pad(rows: list[list[int]], starts: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and mask ``[B, T]``, padded on the right."""
-    # The mask comes from positions, never from comparing ids with the padding id: often padding is the stop
-    # token, and a mask by value would then take the stop token out of the loss. The model would never stop.
-    width = max(map(len, rows))
-    ids_BT = torch.zeros(len(rows), width, dtype=torch.long)
-    mask_BT = torch.zeros(len(rows), width)
-    for number, (row, start) in enumerate(zip(rows, starts, strict=True)):
-        ids_BT[number, : len(row)] = torch.tensor(row)
-        mask_BT[number, start : len(row)] = 1
-    return ids_BT, mask_BT
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Train and print, step by step, how good and how long the answers were."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -160,14 +147,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=8)
     options = parser.parse_args(arguments)
     torch.manual_seed(0)
-    draw = random.Random(0)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     # Evaluation mode while training, too: with dropout the policy that learns is not the one that sampled.
     policy = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32).eval()
     reference = copy.deepcopy(policy).requires_grad_(False)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=RATE, weight_decay=0.0)
     for step in range(options.steps):
-        batch, rewards_PG = rollout(policy, reference, tokenizer, draw)
+        batch, rewards_PG = rollout(policy, reference, tokenizer)
         for _ in range(UPDATES):
             value = loss(policy, batch)
             value.backward()
@@ -176,11 +162,11 @@ def main(arguments: list[str] | None = None) -> None:
             optimizer.zero_grad()
         # The loss itself says little: in the first update it is 0 up to the KL, since advantages sum to 0.
         kl_B = ((batch.old_logp_BT - batch.ref_logp_BT) * batch.mask_BT).sum(1)
-        dead = (rewards_PG.std(1) == 0).sum()
+        dead = rewards_PG.std(1) == 0
         length = batch.mask_BT.sum(1).mean()
         print(
             f"step {step}  reward {rewards_PG.mean():.2f}  tokens per answer {length:4.1f}"
-            f"  groups without signal {dead} of {PROMPTS}  KL {kl_B.mean():.2f} nats per answer",
+            f"  groups without signal {dead.sum()} of {len(dead)}  KL {kl_B.mean():.2f} nats per answer",
             flush=True,
         )
 

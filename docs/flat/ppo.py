@@ -21,7 +21,6 @@ import argparse
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 
 import torch
 import torch.nn.functional as F
@@ -34,12 +33,13 @@ EMBEDDED = Path("~/.cache/ridgeline/smollm2-135m-instruct-0.1.2").expanduser()
 PROMPT = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 STOP = "<|im_end|>"
 QUESTIONS = {
-    "What is the capital of France?": "paris", "Which planet do we live on?": "earth",
-    "What is the opposite of hot?": "cold", "What falls from clouds?": "rain", "What do bees make?": "honey",
-    "What colour is grass?": "green", "Which animal barks?": "dog", "What do we breathe?": "air",
-}  # fmt: skip
+    "What is the capital of France?": "paris",
+    "Which planet do we live on?": "earth",
+    "What do bees make?": "honey",
+    "What colour is grass?": "green",
+}
 
-PROMPTS, SAMPLES, NEW_TOKENS, UPDATES = 6, 4, 16, 2
+SAMPLES, NEW_TOKENS, UPDATES = 6, 16, 2
 RATE, CRITIC_RATE = 3e-5, 5e-5
 CLIP, VALUE_CLIP, VALUE_COEFFICIENT = 0.2, 0.2, 0.5
 KL, GAMMA, LAMBDA = 0.05, 1.0, 0.95
@@ -141,22 +141,20 @@ def sample(policy: nn.Module, prompt: list[int], stop: int) -> list[list[int]]:
 
 @torch.no_grad()
 def rollout(
-    policy: nn.Module, reference: nn.Module, critic: Critic, tokenizer: PreTrainedTokenizerBase, draw: Random
+    policy: nn.Module, reference: nn.Module, critic: Critic, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[Batch, Tensor, Tensor]:
     """Steps 1 to 4. Returns the batch, the scores ``[B]`` and the KL to the reference per answer ``[B]``."""
     stop = tokenizer.convert_tokens_to_ids(STOP)
-    rows, starts, rewards = [], [], []
-    for question in draw.sample(list(QUESTIONS), PROMPTS):
+    rows, written, rewards = [], [], []
+    for question, word in QUESTIONS.items():
         prompt = tokenizer(PROMPT.format(question), add_special_tokens=False)["input_ids"]
         for completion in sample(policy, prompt, stop):
             text = tokenizer.decode(completion)
-            rewards.append((QUESTIONS[question] in text.lower()) * (1 - 0.5 * len(completion) / NEW_TOKENS))
-            rows.append(prompt + completion)
-            starts.append(len(prompt))
-    ids_BT = pad_sequence([torch.tensor(row) for row in rows], batch_first=True)
-    # Which tokens the policy wrote follows from positions, not from ids: padding may be the stop token.
-    written = [torch.arange(len(row)) >= start for row, start in zip(rows, starts, strict=True)]
-    mask_BT = pad_sequence(written, batch_first=True).float()
+            rewards.append((word in text.lower()) * (1 - 0.5 * len(completion) / NEW_TOKENS))
+            rows.append(torch.tensor(prompt + completion))
+            # The mask goes by position, never by comparing ids with padding, which may be the stop token.
+            written.append(torch.tensor([0.0] * len(prompt) + [1.0] * len(completion)))
+    ids_BT, mask_BT = (pad_sequence(part, batch_first=True) for part in (rows, written))
     old_logp_BT, ref_logp_BT = (token_logp(model, ids_BT, mask_BT) for model in (policy, reference))
     old_values_BT = critic(ids_BT)
     rewards_BT = shaped_rewards(torch.tensor(rewards), old_logp_BT, ref_logp_BT, mask_BT)
@@ -173,7 +171,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=8)
     options = parser.parse_args(arguments)
     torch.manual_seed(0)
-    draw = Random(0)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     # Evaluation mode while training, too: with dropout the policy that learns is not the one that sampled.
     policy = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32).eval()
@@ -184,7 +181,7 @@ def main(arguments: list[str] | None = None) -> None:
     optimizer = AdamW(policy.parameters(), lr=RATE, weight_decay=0.0)
     optimizer.add_param_group({"params": critic.parameters(), "lr": CRITIC_RATE})
     for step in range(options.steps):
-        batch, rewards_B, kl_B = rollout(policy, reference, critic, tokenizer, draw)
+        batch, rewards_B, kl_B = rollout(policy, reference, critic, tokenizer)
         for _ in range(UPDATES):
             error = value_loss(critic, batch)
             (policy_loss(policy, batch) + VALUE_COEFFICIENT * error).backward()

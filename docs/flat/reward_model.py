@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 EMBEDDED = Path("~/.cache/ridgeline/smollm2-135m-instruct-0.1.2").expanduser()
@@ -99,11 +100,9 @@ def encode(pairs: list[tuple[str, str, str]], tokenizer: PreTrainedTokenizerBase
             # stop token: an answer that was cut off is another kind of text, and a reward model must not
             # learn to tell answers by their endings.
             prompt = tokenizer(PROMPT.format(pair[0]), add_special_tokens=False)["input_ids"]
-            rows.append(prompt + tokenizer(pair[side] + STOP, add_special_tokens=False)["input_ids"])
-    ids_BT = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
-    for number, row in enumerate(rows):
-        ids_BT[number, : len(row)] = torch.tensor(row)
-    return Batch(ids_BT, torch.tensor([len(row) - 1 for row in rows]))
+            answer = tokenizer(pair[side] + STOP, add_special_tokens=False)["input_ids"]
+            rows.append(torch.tensor(prompt + answer))
+    return Batch(pad_sequence(rows, batch_first=True), torch.tensor([len(row) - 1 for row in rows]))
 
 
 def main(arguments: list[str] | None = None) -> None:
