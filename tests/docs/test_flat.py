@@ -347,5 +347,5 @@ def test_the_file_runs(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[
     model = make_tiny_model(tmp_path / "model")
     flat(name).main(["--model", str(model), "--steps", "2"])
     lines = capsys.readouterr().out.splitlines()
-    assert [line[:7] for line in lines] == ["step  0", "step  1"]
+    assert [line.split()[:2] for line in lines] == [["step", "0"], ["step", "1"]]
     assert "nan" not in "".join(lines)
