@@ -126,7 +126,7 @@ def rollout(
         for completion in sample_group(policy, prompt, stop):
             rows.append(torch.tensor(prompt + completion))
             # The mask goes by position, never by comparing ids with the padding id: often padding is the stop
-            # token, and a mask by value would take the stop token out of the loss. The model would never stop.
+            # token, and a mask by value would take it out of the loss. The model would never learn to stop.
             written.append(torch.tensor([0.0] * len(prompt) + [1.0] * len(completion)))
             rewards.append(reward(tokenizer.decode(completion), word, len(completion)))
     ids_BT, mask_BT = (pad_sequence(part, batch_first=True) for part in (rows, written))
