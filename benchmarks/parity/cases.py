@@ -44,6 +44,13 @@ _SUPERVISED = [
         differs="TRL trains the newline that the template writes behind the end-of-turn token",
     ),
     Case("  with that newline", "sft", {"conversational": True}, {"tail": "\n"}),
+    Case(
+        "sft, padding_idx = eos",
+        "sft",
+        {"padding": END},
+        differs="where pad = eos, transformers gives the stop token's embedding no gradient as an input",
+    ),
+    Case("sft: dft", "sft", {"loss_type": "dft"}, {"loss": "dft"}),
     Case("reward model", "reward", {"pad_token": PAD}),
     Case("reward model, 3 micro-batches", "reward", {"pad_token": PAD}, accumulation=3),
     Case(

@@ -1,6 +1,6 @@
 """Ridgeline against TRL: the same model, the same tokens, the same first step?
 
-    python benchmarks/parity/run.py --trl-python /path/to/venv/bin/python [--model FOLDER | smollm2]
+    python benchmarks/parity/run.py --trl-python VENV/bin/python [--model FOLDER | smollm2] [--only kto]
 
 TRL runs in a process of its own, in another environment if need be (`pip install 'ridgeline[parity]'` puts it
 into this one). Compared are the loss, the gradient norm, and the gradient itself, entry by entry, in float32.
@@ -79,10 +79,11 @@ def main() -> int:
         folder = Path(name)
         model = str(embedded_folder()) if arguments.model == "smollm2" else arguments.model
         problem = common.build(folder, model)
-        theirs = _trl(arguments.trl_python, folder)
+        chosen = {number: case for number, case in enumerate(CASES) if arguments.only in case.name}
+        theirs = _trl(arguments.trl_python, folder, [case.name for case in chosen.values()])
         outcomes = [
             _compare(number, case, problem, folder, theirs["cases"][case.name])
-            for number, case in enumerate(CASES)
+            for number, case in chosen.items()
         ]
     here = f"transformers {transformers.__version__}, torch {torch.__version__}"
     versions = ", ".join(f"{module} {version}" for module, version in theirs["versions"].items())
@@ -95,6 +96,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trl-python", help="the Python of an environment that has TRL; default: this one")
     parser.add_argument("--model", help="'smollm2' or a folder; default: a tiny random llama")
+    parser.add_argument("--only", default="", help="cases whose name contains this")
     arguments = parser.parse_args()
     if arguments.trl_python is None:
         if importlib.util.find_spec("trl") is None:
@@ -103,8 +105,8 @@ def _arguments() -> argparse.Namespace:
     return arguments
 
 
-def _trl(python: str, folder: Path) -> dict[str, Any]:
-    command = [python, str(HERE / "trl_side.py"), str(folder)]
+def _trl(python: str, folder: Path, names: list[str]) -> dict[str, Any]:
+    command = [python, str(HERE / "trl_side.py"), str(folder), *names]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"the TRL side failed:\n{done.stderr[-4000:]}")

@@ -1,6 +1,6 @@
 """TRL's first step of every case: loss and gradient norm from its log, gradient and tokens as it had them.
 
-    python trl_side.py FOLDER       # in an environment with TRL; FOLDER as problem.build wrote it
+    python trl_side.py FOLDER CASE ...      # in an environment with TRL; FOLDER as problem.build wrote it
 
 Imports nothing of Ridgeline. Options that only decide speed or number format are set to plain float32 on the
 CPU: TRL's defaults are bfloat16, which refuses a CPU, and gradient checkpointing.
@@ -62,13 +62,15 @@ class FixedRollouts(trl.GRPOTrainer):
         return batch
 
 
-def main(folder: Path) -> None:
-    """Run every case and write ``trl.json`` and one gradient file per case into ``folder``."""
+def main(folder: Path, names: list[str]) -> None:
+    """Run the named cases and write ``trl.json`` and one gradient file per case into ``folder``."""
     torch.set_num_threads(1)
     datasets.disable_progress_bars()
     problem = json.loads((folder / "problem.json").read_text())
     results = {}
     for number, case in enumerate(CASES):
+        if case.name not in names:
+            continue
         results[case.name] = run(case, problem, folder, folder / f"trl-{number}.npz")
         print(case.name, file=sys.stderr, flush=True)
     versions = {module.__name__: module.__version__ for module in (trl, transformers, torch)}
@@ -93,7 +95,7 @@ def run(case: Case, problem: dict[str, Any], folder: Path, gradient_file: Path) 
 
 
 def _config(kind: type, case: Case, folder: Path, rows: int, **more: Any) -> Any:
-    options = {key: value for key, value in case.trl.items() if key != "conversational"}
+    options = {key: value for key, value in case.trl.items() if key not in ("conversational", "padding")}
     return kind(
         output_dir=str(folder / "trl-output"),
         max_steps=1,
@@ -112,13 +114,22 @@ def _config(kind: type, case: Case, folder: Path, rows: int, **more: Any) -> Any
     )
 
 
-def _policy(folder: Path) -> tuple[Any, Any]:
+def _policy(case: Case, folder: Path) -> tuple[Any, Any]:
     model = AutoModelForCausalLM.from_pretrained(folder / "policy", dtype=torch.float32)
-    return model, AutoTokenizer.from_pretrained(folder / "policy")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "policy")
+    _set_padding_idx(model, case, tokenizer)
+    return model, tokenizer
+
+
+def _set_padding_idx(model: Any, case: Case, tokenizer: Any) -> None:
+    """None, whatever the model came with, unless the case is about it: see its reason in ``cases.py``."""
+    padding = case.trl.get("padding")
+    index = None if padding is None else tokenizer.convert_tokens_to_ids(padding)
+    model.get_input_embeddings().padding_idx = index
 
 
 def _sft(case: Case, problem: dict[str, Any], folder: Path) -> Any:
-    model, tokenizer = _policy(folder)
+    model, tokenizer = _policy(case, folder)
     rows = [
         {
             "prompt": [{"role": "user", "content": row["prompt"]}],
@@ -147,11 +158,13 @@ def _pairs(problem: dict[str, Any]) -> datasets.Dataset:
 
 def _reward(case: Case, problem: dict[str, Any], folder: Path) -> Any:
     model = AutoModelForSequenceClassification.from_pretrained(folder / "reward", dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(folder / "reward")
+    _set_padding_idx(model, case, tokenizer)
     return trl.RewardTrainer(
         model,
         args=_config(trl.RewardConfig, case, folder, len(problem["rows"])),
         train_dataset=_pairs(problem),
-        processing_class=AutoTokenizer.from_pretrained(folder / "reward"),
+        processing_class=tokenizer,
     )
 
 
@@ -160,7 +173,7 @@ def _reference(folder: Path) -> Any:
 
 
 def _dpo(case: Case, problem: dict[str, Any], folder: Path) -> Any:
-    model, tokenizer = _policy(folder)
+    model, tokenizer = _policy(case, folder)
     return trl.DPOTrainer(
         model,
         ref_model=_reference(folder),
@@ -171,7 +184,7 @@ def _dpo(case: Case, problem: dict[str, Any], folder: Path) -> Any:
 
 
 def _kto(case: Case, problem: dict[str, Any], folder: Path) -> Any:
-    model, tokenizer = _policy(folder)
+    model, tokenizer = _policy(case, folder)
     rows = [
         {
             "prompt": row["rendered"],
@@ -190,7 +203,7 @@ def _kto(case: Case, problem: dict[str, Any], folder: Path) -> Any:
 
 
 def _grpo(case: Case, problem: dict[str, Any], folder: Path) -> Any:
-    model, tokenizer = _policy(folder)
+    model, tokenizer = _policy(case, folder)
     # TRL loads the reference of a model object from the path its configuration names, so that path decides.
     model.config._name_or_path = str(folder / "reference")
     groups = {group["rendered"]: group for group in problem["groups"]}
@@ -271,4 +284,4 @@ def _tokens(case: Case, inputs: dict[str, Any]) -> list[tuple[list[int], list[in
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -93,12 +93,14 @@ def encode(tokenizer: PreTrainedTokenizerBase) -> tuple[torch.Tensor, torch.Tens
 def main(arguments: list[str] | None = None) -> None:
     """Train on all pairs at once and print what became of both sides."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=EMBEDDED, help="a folder in Hugging Face format")
+    parser.add_argument("--model", default=EMBEDDED, help="a folder; the embedded one by default")
     parser.add_argument("--steps", type=int, default=12)
     options = parser.parse_args(arguments)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     # Evaluation mode while training, too: dropout would put noise between policy and reference.
     policy = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32).eval()
+    # Where padding is the stop token, as here, transformers would give its embedding no gradient as an input.
+    policy.get_input_embeddings().padding_idx = None
     ids_BT, mask_BT = encode(tokenizer)
     # The reference is the policy as it is now, so one pass over the data replaces a second model in memory.
     with torch.no_grad():

@@ -143,13 +143,15 @@ def rollout(
 def main(arguments: list[str] | None = None) -> None:
     """Train and print, step by step, how good and how long the answers were."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=EMBEDDED, help="a folder in Hugging Face format")
+    parser.add_argument("--model", default=EMBEDDED, help="a folder; the embedded one by default")
     parser.add_argument("--steps", type=int, default=8)
     options = parser.parse_args(arguments)
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     # Evaluation mode while training, too: with dropout the policy that learns is not the one that sampled.
     policy = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32).eval()
+    # Where padding is the stop token, as here, transformers would give its embedding no gradient as an input.
+    policy.get_input_embeddings().padding_idx = None
     reference = copy.deepcopy(policy).requires_grad_(False)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=RATE, weight_decay=0.0)
     for step in range(options.steps):

@@ -159,15 +159,15 @@ def rollout(
     old_values_BT = critic(ids_BT)
     rewards_BT = shaped_rewards(torch.tensor(rewards), old_logp_BT, ref_logp_BT, mask_BT)
     advantages_BT, returns_BT = gae(rewards_BT, old_values_BT, mask_BT)
-    # Returns stay in reward units, for the critic has to predict them; only the advantages are whitened.
-    batch = Batch(ids_BT, mask_BT, old_logp_BT, old_values_BT, whiten(advantages_BT, mask_BT), returns_BT)
+    advantages_BT = whiten(advantages_BT, mask_BT)  # the returns are not: the critic predicts reward units
+    batch = Batch(ids_BT, mask_BT, old_logp_BT, old_values_BT, advantages_BT, returns_BT)
     return batch, torch.tensor(rewards), ((old_logp_BT - ref_logp_BT) * mask_BT).sum(1)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Train and print, step by step, how good and how long the answers were."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=EMBEDDED, help="a folder in Hugging Face format")
+    parser.add_argument("--model", default=EMBEDDED, help="a folder; the embedded one by default")
     parser.add_argument("--steps", type=int, default=8)
     options = parser.parse_args(arguments)
     torch.manual_seed(0)
@@ -177,6 +177,8 @@ def main(arguments: list[str] | None = None) -> None:
     reference = copy.deepcopy(policy).requires_grad_(False)
     # Best started from a reward model (reward_model.py makes the very same module); here from the policy.
     backbone = AutoModel.from_pretrained(options.model, dtype=torch.float32).eval()
+    for model in (policy, backbone):  # or the stop token, which pads here, would get no gradient as an input
+        model.get_input_embeddings().padding_idx = None
     critic = Critic(backbone, backbone.config.hidden_size)
     optimizer = AdamW(policy.parameters(), lr=RATE, weight_decay=0.0)
     optimizer.add_param_group({"params": critic.parameters(), "lr": CRITIC_RATE})
@@ -189,9 +191,13 @@ def main(arguments: list[str] | None = None) -> None:
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
-        length, kl, error = batch.mask_BT.sum(1).mean(), kl_B.mean(), 2 * error.item()
-        print(f"step {step}  reward {rewards_B.mean():.2f}  tokens per answer {length:4.1f}", end="  ")
-        print(f"KL {kl:.2f} nats per answer  critic's squared error {error:.3f}", flush=True)
+        print(
+            f"step {step}  reward {rewards_B.mean():.2f}  tokens {batch.mask_BT.sum(1).mean():4.1f}", end=""
+        )
+        print(
+            f"  KL {kl_B.mean():.2f} nats per answer  critic's squared error {2 * error.item():.3f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -108,11 +108,13 @@ def encode(pairs: list[tuple[str, str, str]], tokenizer: PreTrainedTokenizerBase
 def main(arguments: list[str] | None = None) -> None:
     """Train on some pairs, judge others."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=EMBEDDED, help="a folder in Hugging Face format")
+    parser.add_argument("--model", default=EMBEDDED, help="a folder; the embedded one by default")
     parser.add_argument("--steps", type=int, default=12)
     options = parser.parse_args(arguments)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     backbone = AutoModel.from_pretrained(options.model, dtype=torch.float32).eval()
+    # Where padding is the stop token, as here, transformers would give its embedding no gradient as an input.
+    backbone.get_input_embeddings().padding_idx = None
     model = RewardModel(backbone, backbone.config.hidden_size)
     train, heldout = encode(PAIRS, tokenizer), encode(HELD_OUT, tokenizer)
     # The head starts from nothing and may run; the backbone has much to lose.
