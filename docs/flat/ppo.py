@@ -191,13 +191,9 @@ def main(arguments: list[str] | None = None) -> None:
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
-        print(
-            f"step {step}  reward {rewards_B.mean():.2f}  tokens {batch.mask_BT.sum(1).mean():4.1f}", end=""
-        )
-        print(
-            f"  KL {kl_B.mean():.2f} nats per answer  critic's squared error {2 * error.item():.3f}",
-            flush=True,
-        )
+        length, kl, error = batch.mask_BT.sum(1).mean(), kl_B.mean(), 2 * error.item()
+        print(f"step {step}  reward {rewards_B.mean():.2f}  tokens {length:4.1f}", end="  ")
+        print(f"KL {kl:.2f} nats per answer  critic's squared error {error:.3f}", flush=True)
 
 
 if __name__ == "__main__":
