@@ -7,9 +7,8 @@ critic, expected before it was written. The order of things, each frozen before 
 
     1  sample completions and score them                      rewards_B, one number per answer
     2  KL to the reference, token by token, into the reward   rewards_BT, the score on the last token
-    3  GAE with the critic's values of the rollout            advantages_BT and returns_BT
-    4  whiten the advantages over the tokens of the batch
-    5  several optimizer steps: clipped policy loss, clipped value loss
+    3  GAE with the critic's values of the rollout            returns_BT, and advantages_BT, whitened
+    4  several optimizer steps: clipped policy loss, clipped value loss
 
 Shapes: B rows, T tokens of the longest row, H hidden units, V words of the vocabulary. Tested equal to the
 library. Source: Schulman et al. 2017, equation 7; for language models Ziegler et al. 2019, Huang et al. 2024.
@@ -159,8 +158,8 @@ def rollout(
     old_values_BT = critic(ids_BT)
     rewards_BT = shaped_rewards(torch.tensor(rewards), old_logp_BT, ref_logp_BT, mask_BT)
     advantages_BT, returns_BT = gae(rewards_BT, old_values_BT, mask_BT)
-    advantages_BT = whiten(advantages_BT, mask_BT)  # the returns are not: the critic predicts reward units
-    batch = Batch(ids_BT, mask_BT, old_logp_BT, old_values_BT, advantages_BT, returns_BT)
+    # Returns stay in reward units, for the critic has to predict them.
+    batch = Batch(ids_BT, mask_BT, old_logp_BT, old_values_BT, whiten(advantages_BT, mask_BT), returns_BT)
     return batch, torch.tensor(rewards), ((old_logp_BT - ref_logp_BT) * mask_BT).sum(1)
 
 
@@ -177,9 +176,9 @@ def main(arguments: list[str] | None = None) -> None:
     reference = copy.deepcopy(policy).requires_grad_(False)
     # Best started from a reward model (reward_model.py makes the very same module); here from the policy.
     backbone = AutoModel.from_pretrained(options.model, dtype=torch.float32).eval()
+    critic = Critic(backbone, backbone.config.hidden_size)
     for model in (policy, backbone):  # or the stop token, which pads here, would get no gradient as an input
         model.get_input_embeddings().padding_idx = None
-    critic = Critic(backbone, backbone.config.hidden_size)
     optimizer = AdamW(policy.parameters(), lr=RATE, weight_decay=0.0)
     optimizer.add_param_group({"params": critic.parameters(), "lr": CRITIC_RATE})
     for step in range(options.steps):
@@ -187,13 +186,13 @@ def main(arguments: list[str] | None = None) -> None:
         for _ in range(UPDATES):
             error = value_loss(critic, batch)
             (policy_loss(policy, batch) + VALUE_COEFFICIENT * error).backward()
-            for model in (policy, critic):  # no weight in common, so each is clipped by itself
-                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)  # no weight in common with the critic
+            torch.nn.utils.clip_grad_norm_(critic.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
-        length, kl, error = batch.mask_BT.sum(1).mean(), kl_B.mean(), 2 * error.item()
-        print(f"step {step}  reward {rewards_B.mean():.2f}  tokens {length:4.1f}", end="  ")
-        print(f"KL {kl:.2f} nats per answer  critic's squared error {error:.3f}", flush=True)
+        length, error = batch.mask_BT.sum(1).mean(), 2 * error.item()
+        print(f"step {step}  reward {rewards_B.mean():.2f}  tokens {length:4.1f}  KL {kl_B.mean():.2f}", end="")
+        print(f" nats per answer  critic's squared error {error:.3f}", flush=True)
 
 
 if __name__ == "__main__":
