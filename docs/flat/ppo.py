@@ -191,8 +191,8 @@ def main(arguments: list[str] | None = None) -> None:
             optimizer.step()
             optimizer.zero_grad()
         length, error = batch.mask_BT.sum(1).mean(), 2 * error.item()
-        print(f"step {step}  reward {rewards_B.mean():.2f}  tokens {length:4.1f}  KL {kl_B.mean():.2f}", end="")
-        print(f" nats per answer  critic's squared error {error:.3f}", flush=True)
+        print(f"step {step}  reward {rewards_B.mean():.2f}  tokens {length:4.1f}", end="  ")
+        print(f"KL {kl_B.mean():.2f} nats per answer  critic's squared error {error:.3f}", flush=True)
 
 
 if __name__ == "__main__":
