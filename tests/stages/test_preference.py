@@ -277,5 +277,18 @@ def test_ties_need_a_loss_that_understands_them(first_world: Path, tmp_path: Pat
     assert told_apart(result_of(first_world, "ties", align(data="ties.jsonl")))
 
 
+def test_a_weight_of_the_gold_labels_is_refused(first_world: Path, tmp_path: Path) -> None:
+    stage = online(first_world, "d2po")
+    stage["online"]["discriminator"]["gold"] = {"function": "length", "weight": 3.0}
+    judge = recipes.reward_model(name="judge", data="rule.jsonl")
+    with pytest.raises(UsageError, match="its weight does nothing"):
+        result_of(first_world, str(tmp_path), judge, stage)
+
+
+def test_unpaired_rows_that_are_all_too_long(first_world: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"112 rows are longer than max_length = 3"):
+        result_of(first_world, str(tmp_path), label(max_length=3))
+
+
 def test_table_and_functions_have_the_same_names() -> None:
     assert set(PAIR_LOSSES) == set(PAIR_FUNCTIONS) <= set(PAIR_PRESETS)

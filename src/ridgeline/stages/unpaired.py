@@ -102,7 +102,10 @@ def _datasets(
     kinds = {unit[0].values["desirable"] for unit in train_set.units}
     if len(kinds) < 2:
         which = "none" if not kinds else "desirable only" if 1.0 in kinds else "undesirable only"
-        raise DataError(f"{config.data}: rows of both labels are needed to learn from, there are: {which}.")
+        lost = f" ({dropped} rows are longer than max_length = {config.max_length})" if dropped else ""
+        raise DataError(
+            f"{config.data}: rows of both labels are needed to learn from, there are: {which}{lost}."
+        )
     return train_set, heldout_set, dropped
 
 

@@ -43,6 +43,12 @@ class Discriminator(Config):
     """Optimizer steps of a round, each on all labels so far."""
     optimiser: Optimiser = Optimiser(learning_rate=1e-2, warmup=0)
 
+    @model_validator(mode="after")
+    def _gold_has_no_weight(self) -> Discriminator:
+        if self.gold.weight != 1:
+            raise ValueError("gold only says which of two is better, so its weight does nothing; remove it")
+        return self
+
 
 class Online(Config):
     """Pairs that are made on the way: sample, judge, step."""
