@@ -51,9 +51,10 @@ def _start(world: Path, run: Path) -> subprocess.Popen[bytes]:
 def _state(run: Path) -> tuple[tuple[str, int], ...]:
     """Every file and its size: changes whenever a run gets on."""
     found = []
-    for path in run.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            found.append((str(path), path.stat().st_size))
+    for folder, _, names in os.walk(run):  # unlike rglob it bears folders that vanish while it walks
+        for path in (Path(folder, name) for name in names):
+            with contextlib.suppress(FileNotFoundError):
+                found.append((str(path), path.stat().st_size))
     return tuple(sorted(found))
 
 
