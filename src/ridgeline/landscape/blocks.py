@@ -45,11 +45,16 @@ def encode(meta: Mapping[str, Any], blocks: Mapping[str, np.ndarray]) -> bytes:
         offset += len(parts[-1])
     try:
         text = json.dumps(
-            {"meta": dict(meta), "blocks": entries}, allow_nan=False, ensure_ascii=False, separators=(",", ":")
+            {"meta": dict(meta), "blocks": entries},
+            allow_nan=False,
+            ensure_ascii=False,
+            separators=(",", ":"),
         )
         header = text.encode("utf-8")
     except (TypeError, ValueError) as error:
-        raise ValueError(f"meta must be plain JSON (no nan, no arrays, no lone surrogates): {error}") from error
+        raise ValueError(
+            f"meta must be plain JSON (no nan, no arrays, no lone surrogates): {error}"
+        ) from error
     header += b" " * (-(len(MAGIC) + 4 + len(header)) % _ALIGNMENT)
     return b"".join([MAGIC, struct.pack("<I", len(header)), header, *parts])
 
@@ -122,7 +127,8 @@ def _block(position: int, entry: Any, body: memoryview) -> tuple[str, np.ndarray
     where = f"block {position} of the container"
     if not (isinstance(entry, dict) and isinstance(entry.get("name"), str)):
         raise DataError(f"{where} has no name; write the file anew")
-    name, dtype, shape, offset = (entry.get(key) for key in ("name", "dtype", "shape", "offset"))
+    name: str = entry["name"]
+    dtype, shape, offset = (entry.get(key) for key in ("dtype", "shape", "offset"))
     where = f"block '{name}' of the container"
     if dtype not in DTYPES:
         raise DataError(f"{where} has dtype {dtype!r}; known: {', '.join(DTYPES)}")
@@ -137,6 +143,12 @@ def _block(position: int, entry: Any, body: memoryview) -> tuple[str, np.ndarray
             f"{where} needs {offset + count * kind.itemsize} bytes of data, and {len(body)} are there: "
             "the file is cut short"
         )
-    if count == 0:
-        return str(name), np.zeros(_safe_empty(shape), kind)
-    return str(name), np.frombuffer(body, kind, count, offset).reshape(shape)
+    array = np.frombuffer(body, kind, count, offset) if count else np.empty(0, kind)
+    try:
+        return name, array.reshape(shape)
+    except ValueError:  # an empty shape such as [0, 2**70]
+        raise DataError(f"{where} has shape {shape!r}, which is too large") from None
+
+
+def _is_count(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and number >= 0
