@@ -57,7 +57,7 @@ def test_every_state_while_writing_is_readable(tmp_path: Path) -> None:
     writer = RecordWriter(tmp_path / "l")
     writer.manifest(manifest())
     assert Record(writer.folder).frames == ()
-    with pytest.raises(DataError, match="terrain.bin is missing"):
+    with pytest.raises(DataError, match=r"terrain\.bin is missing"):
         _ = Record(writer.folder).terrain
     writer.terrain({"gold": (GRID, None, None)}, ((-3, 3), (-2, 2)))
     for step in range(3):
@@ -110,7 +110,7 @@ def test_the_reader_names_the_damaged_file(writer: RecordWriter) -> None:
     whole = file.read_bytes()
     for damaged in (b"", whole[:40], whole[:-8], b"RDG2" + whole[4:]):
         file.write_bytes(damaged)
-        with pytest.raises(DataError, match="000000.bin is damaged"):
+        with pytest.raises(DataError, match=r"000000\.bin is damaged"):
             record.frame(0)
     meta, blocks = decode(whole)
     file.write_bytes(encode(meta, {**blocks, "path_offsets": np.array([0, 2, 9], "int32")}))

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from ridgeline.models.batch import MicroBatch
 from ridgeline.models.layout import Layout, lay_out
+from ridgeline.models.pooling import completion_states
 from ridgeline.objectives.logprobs import entropy as entropy_of
 from ridgeline.objectives.logprobs import token_logprobs
 
@@ -41,13 +42,15 @@ def token_scores(
     entropy: bool = False,
     differentiable_entropy: bool = False,
     collision: bool = False,
+    states: bool = False,
 ) -> dict[str, torch.Tensor]:
     """Log-prob of every scored token.
 
     Returns ``logp`` ``[B, N]`` (nats, 0 where nothing is scored) and, when asked for, ``entropy`` ``[B, N]``
-    (nats; with gradient only when ``differentiable_entropy``) and ``collision`` ``[B, N]`` (log sum_v p_v^2,
-    nats, without gradient). Logits are made for scored positions only, in chunks that are recomputed in the
-    backward pass.
+    (nats; with gradient only when ``differentiable_entropy``), ``collision`` ``[B, N]`` (log sum_v p_v^2,
+    nats, without gradient) and ``states`` ``[B, 4, H]`` (running means over the scored tokens of the states
+    that enter the head, float32, without gradient). Logits are made for scored positions only, in chunks that
+    are recomputed in the backward pass.
     """
     layout = lay_out(batch, packed=packed)
     flat_hidden = hidden_states(module.base_model, layout)
@@ -62,7 +65,10 @@ def token_scores(
             parts.append(checkpoint(_head_scores, module, *part, wanted, use_reentrant=False))
         else:
             parts.append(_head_scores(module, *part, wanted))
-    return {name: _scatter([part[name] for part in parts], batch) for name in parts[0]}
+    scores = {name: _scatter([part[name] for part in parts], batch) for name in parts[0]}
+    if states:
+        scores["states"] = completion_states(flat_hidden.detach(), layout.token_index, batch)
+    return scores
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,7 @@ class PolicyForward:
     entropy: bool = False
     differentiable_entropy: bool = False
     collision: bool = False
+    states: bool = False
 
     def __call__(self, module: nn.Module, batch: MicroBatch, packed: bool) -> dict[str, torch.Tensor]:
         assert isinstance(module, PreTrainedModel)

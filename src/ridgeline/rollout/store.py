@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,10 +29,20 @@ def write_samples(path: Path, samples: Sequence[Sample]) -> None:
             # In the order given: metrics of a resumed run then list their rewards as they did before.
             row[name] = json.dumps(row[name])
         rows.append(row)
+    table = pa.Table.from_pylist(rows)
+    write_aside(path, lambda aside: pq.write_table(table, aside, compression="zstd"))
+
+
+def write_aside(path: Path, write: Callable[[Path], None]) -> None:
+    """Replace ``path`` by what ``write`` writes: readers see the old file or the new one.
+
+    Raises:
+        RunError: the file cannot be written; what was there before is intact.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.writing")
     try:
-        pq.write_table(pa.Table.from_pylist(rows), aside, compression="zstd")
+        write(aside)
         aside.replace(path)
     except OSError as error:
         aside.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
     runs/<name>/recipe.toml  environment.json  events.jsonl  summary.json  report.html
                 stages/NN-name/  metrics.jsonl  timings.jsonl  evaluations.jsonl  result.json
-                                 samples/  checkpoints/  model/
+                                 samples/  traces/  features/  checkpoints/  model/
 
 ``metrics.jsonl`` is a pure function of recipe and seed; what depends on the clock is in ``timings.jsonl``.
 """
@@ -121,6 +121,16 @@ class StageFolder:
     @property
     def samples(self) -> Path:
         return self.path / "samples"
+
+    @property
+    def traces(self) -> Path:
+        """What a step knew of every token of its samples: a file per file of samples."""
+        return self.path / "traces"
+
+    @property
+    def features(self) -> Path:
+        """Where the reference sees the samples: a file per file of samples."""
+        return self.path / "features"
 
     @property
     def metrics(self) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from ridgeline.rollout.store import recorded_samples, write_samples
 from ridgeline.schema.records import Sample
 from ridgeline.schema.run_folder import Metrics, StageFolder
 from ridgeline.schema.stages.preference import Online
+from ridgeline.stages.recording import Key, key_of
 from ridgeline.training.local import LocalEngine
 from ridgeline.training.observer import Observer
 
@@ -26,6 +27,15 @@ class Duel:
     winner: Sample
     loser: Sample
     probability: float
+
+
+@dataclass(frozen=True)
+class Round:
+    """Everything that was sampled in a step, and the duels it gave."""
+
+    samples: list[Sample]
+    duels: list[Duel]
+    metrics: Metrics
 
 
 @dataclass
@@ -40,7 +50,7 @@ class Duels:
     folder: StageFolder
     observer: Observer
 
-    def fight(self, step: int) -> tuple[list[Duel], Metrics]:
+    def fight(self, step: int) -> Round:
         """At most one duel per prompt; a tie without probabilities teaches nothing and is left out."""
         per_step = min(self.online.prompts_per_step, len(self.requests))
         chosen = batch_indices(len(self.requests), per_step, step, self.seed)
@@ -53,7 +63,7 @@ class Duels:
             duel = self._duel([sample for sample in group if sample.rewards.get(TOTAL) is not None])
             ties += duel is None
             duels += [] if duel is None else [duel]
-        return duels, _metrics(samples, ties, len(requests))
+        return Round(samples, duels, _metrics(samples, ties, len(requests)))
 
     def _duel(self, group: list[Sample]) -> Duel | None:
         """The best against the worst."""
@@ -93,7 +103,30 @@ class Duels:
         return samples
 
     def _file(self, step: int) -> Path:
-        return self.folder.samples / f"step-{step:06d}.parquet"
+        return self.folder.samples / f"{step_name(step)}.parquet"
+
+
+def step_name(step: int) -> str:
+    """What the files of a step are called."""
+    return f"step-{step:06d}"
+
+
+def left_out(made: Round, learned: Collection[Key]) -> dict[Key, str]:
+    """Why a step learned nothing from a sample that is not in ``learned``."""
+    fought = {sample.prompt_id for duel in made.duels for sample in (duel.winner, duel.loser)}
+    duellists = {key_of(sample) for duel in made.duels for sample in (duel.winner, duel.loser)}
+    reasons: dict[Key, str] = {}
+    for sample in made.samples:
+        key = key_of(sample)
+        if sample.rewards.get(TOTAL) is None:
+            reasons[key] = "no reward"
+        elif sample.prompt_id not in fought:
+            reasons[key] = "no two different completions of different rewards"
+        elif key not in duellists:
+            reasons[key] = "neither best nor worst"
+        elif key not in learned:
+            reasons[key] = "the opponent's"
+    return reasons
 
 
 def _total(sample: Sample) -> float:

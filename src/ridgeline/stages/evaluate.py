@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from ridgeline.models.forward import PolicyForward
 from ridgeline.rewards.combine import TOTAL, RewardSet
 from ridgeline.rollout.store import write_samples
+from ridgeline.rollout.traces import Pieces
 from ridgeline.schema.records import Sample
 from ridgeline.schema.stages import EvaluateStage
 from ridgeline.schema.stages.common import Work
@@ -16,6 +18,7 @@ from ridgeline.stages.collecting import sample_in_parts
 from ridgeline.stages.context import StageContext, requests_for
 from ridgeline.stages.judging import reward_set
 from ridgeline.stages.measuring import measurements
+from ridgeline.stages.recording import Recorder
 from ridgeline.statistics.paired import paired_difference, win_rate
 from ridgeline.training.local import LocalEngine
 
@@ -29,7 +32,8 @@ def run(context: StageContext, config: EvaluateStage) -> dict[str, Any]:
     for name in config.models:
         engine = LocalEngine(context.device)
         scoring = PolicyForward(temperature=config.sampling.temperature or 1.0)
-        context.add_policy(engine, "reference", reference, Work(), forward=scoring)
+        seen = replace(scoring, states=config.features)
+        context.add_policy(engine, "reference", reference, Work(), forward=seen)
         model = context.language_model(name)
         context.add_policy(engine, name, model, Work(), forward=scoring)
         rewards = reward_set(context, engine, config.rewards)
@@ -46,7 +50,9 @@ def run(context: StageContext, config: EvaluateStage) -> dict[str, Any]:
         finally:
             rewards.close()
         context.observer.phase(f"measuring {name}")
-        models[name] = measurements(engine, name, samples[name])
+        recorder = Recorder(context.folder, Pieces(model.tokenizer))
+        save = partial(recorder.save, name, samples[name])
+        models[name] = measurements(engine, name, samples[name], save=save)
     write_samples(
         context.folder.samples / "all.parquet", [s for name in config.models for s in samples[name]]
     )

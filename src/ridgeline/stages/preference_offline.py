@@ -73,8 +73,10 @@ def add_roles(
     *,
     temperature: float = 1.0,
     always: bool = False,
+    states: bool = False,
 ) -> None:
-    """The policy, and the reference where the objective reads one (or ``always``)."""
+    """The policy, and the reference where the objective reads one (or ``always``); with ``states`` its
+    scores tell where it sees the completions."""
     context.add_policy(
         engine,
         "policy",
@@ -90,7 +92,7 @@ def add_roles(
             engine,
             model,
             config.work,
-            forward=PolicyForward(temperature),
+            forward=PolicyForward(temperature, states=states),
             name=config.reference,
             moves=config.refresh is not None,
         )

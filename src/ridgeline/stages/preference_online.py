@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,16 +22,19 @@ from ridgeline.rollout.decoder import MixtureDecoder, ModelDecoder
 from ridgeline.rollout.plain import PlainSampler
 from ridgeline.rollout.request import PromptRequest
 from ridgeline.rollout.store import write_samples
+from ridgeline.rollout.traces import Pieces
 from ridgeline.schema.records import Sample
 from ridgeline.schema.run_folder import Metrics, read_lines
 from ridgeline.schema.stages import PreferenceStage
 from ridgeline.schema.stages.preference import Online
 from ridgeline.stages.context import StageContext, ends, requests_for, stop_ids
 from ridgeline.stages.discriminator import DiscriminatorJudge
-from ridgeline.stages.duels import Duel, Duels
+from ridgeline.stages.duels import Duel, Duels, left_out, step_name
 from ridgeline.stages.judging import component_for
 from ridgeline.stages.measuring import measurements
 from ridgeline.stages.preference_offline import add_roles, describe
+from ridgeline.stages.recording import Key, Recorder, key_of
+from ridgeline.training.engine import RowScores
 from ridgeline.training.local import LocalEngine
 from ridgeline.training.loop import StepPlan, Update
 from ridgeline.training.policy_gradient import PolicyGradient
@@ -47,7 +51,16 @@ def run(
     model = context.language_model(config.model)
     engine = LocalEngine(context.device)
     temperature = online.sampling.temperature
-    add_roles(context, config, objective, model, engine, temperature=temperature, always=True)
+    add_roles(
+        context,
+        config,
+        objective,
+        model,
+        engine,
+        temperature=temperature,
+        always=True,
+        states=online.features,
+    )
     _add_opponent(online, model, engine)
     judge = None
     if online.discriminator is not None:
@@ -65,7 +78,8 @@ def run(
             observer=context.observer,
         )
         held = requests_for(model, heldout, online.evaluation_samples)
-        context.train(engine, OnlineJob(config, online, objective, engine, duels, judge, held))
+        recorder = Recorder(context.folder, Pieces(model.tokenizer))
+        context.train(engine, OnlineJob(config, online, objective, engine, duels, judge, held, recorder))
         for sentence in rewards.failures().values():
             context.warn(sentence)
     finally:
@@ -120,6 +134,7 @@ class OnlineJob:
     duels: Duels
     judge: DiscriminatorJudge | None
     heldout: Sequence[PromptRequest]
+    recorder: Recorder
     shift: float | None = None
     steps: int = field(init=False)
     evaluate_every: int = field(init=False)
@@ -134,25 +149,30 @@ class OnlineJob:
         refresh = self.config.refresh
         if refresh is not None and step and step % refresh.every == 0:
             self.engine.copy_weights("policy", "reference", refresh.share)
-        duels, metrics = self.duels.fight(step)
+        made = self.duels.fight(step)
+        duels, metrics = made.duels, made.metrics
+        known: dict[Key, RowScores] = {}
         updates: list[Update] = []
         if duels and self.online.method == "nash_md":
-            units = self._gradient_units(duels, metrics)
+            units = self._gradient_units(duels, metrics, known)
             gradient = PolicyGradient(GRADIENT, kl_coefficient=0.0)
             updates.append(Update("policy", units, gradient, self.config.optimiser))
         elif duels:
             exploration = self.online.exploration if self.online.method == "xpo" else 0.0
             pairwise = PairwisePreference(self.objective, exploration=exploration)
-            updates.append(Update("policy", self._pairs(duels), pairwise, self.config.optimiser))
+            updates.append(Update("policy", self._pairs(duels, known), pairwise, self.config.optimiser))
+        self.recorder.save(step_name(step), made.samples, known, left_out(made, known))
         if self.judge is not None:
             more, measured = self.judge.updates(step, duels)
             updates += more
             metrics |= measured
         return StepPlan(updates, metrics)
 
-    def _pairs(self, duels: Sequence[Duel]) -> list[Unit]:
+    def _pairs(self, duels: Sequence[Duel], known: dict[Key, RowScores]) -> list[Unit]:
+        """Winner and loser; what is scored on the way goes into ``known``."""
         units = [[_row(duel.winner), _row(duel.loser)] for duel in duels]
-        self._compare(units)
+        samples = [sample for duel in duels for sample in (duel.winner, duel.loser)]
+        self._compare(units, samples, known)
         for unit, duel in zip(units, duels, strict=True):
             better, worse = (float(sample.rewards["total"] or 0.0) for sample in (duel.winner, duel.loser))
             unit[0].values |= {"reward": better, "margin": better - worse}
@@ -162,17 +182,22 @@ class OnlineJob:
             for row, sample in zip(unit, (duel.winner, duel.loser), strict=True):
                 row.values["explore"] = float(self.online.method == "xpo" and sample.index == 1)
         if self.objective.whole_step:
-            self.shift = settle_step(units, self.engine.score("policy", units), self.objective, self.shift)
+            scores = self.engine.score("policy", units)
+            for sample, score in zip(samples, scores, strict=True):
+                known[key_of(sample)]["old_logp"] = score["logp"]
+            self.shift = settle_step(units, scores, self.objective, self.shift)
         return units
 
-    def _gradient_units(self, duels: Sequence[Duel], metrics: Metrics) -> list[Unit]:
+    def _gradient_units(
+        self, duels: Sequence[Duel], metrics: Metrics, known: dict[Key, RowScores]
+    ) -> list[Unit]:
         """The policy's own completions with P(own beats mixture) - 1/2 - tau log(pi / ref) as advantage.
 
         Munos et al. 2024, Nash-MD-PG.
         """
         own = [_own(duel) for duel in duels]
         units = [[_row(sample)] for sample, _ in own]
-        self._compare(units)
+        self._compare(units, [sample for sample, _ in own], known)
         wins = 0.0
         for unit, (sample, preferred) in zip(units, own, strict=True):
             row = unit[0]
@@ -182,14 +207,17 @@ class OnlineJob:
             advantage = preferred - 0.5 - self.online.kl * divergence
             row.fields["advantage"] = np.full(len(row.targets), advantage, dtype=np.float32)
             row.values["positive"] = float(advantage > 0)
+            known[key_of(sample)]["advantage"] = row.fields["advantage"]
             wins += preferred
         metrics["preferred"] = (wins, float(len(duels)))
         return units
 
-    def _compare(self, units: Sequence[Unit]) -> None:
+    def _compare(self, units: Sequence[Unit], samples: Sequence[Sample], known: dict[Key, RowScores]) -> None:
         rows = [row for unit in units for row in unit]
-        for row, score in zip(rows, self.engine.score("reference", units), strict=True):
-            row.fields["ref_logp"] = score["logp"]
+        scores = self.engine.score("reference", units)
+        for row, sample, score in zip(rows, samples, scores, strict=True):
+            row.fields["ref_logp"] = score.pop("logp")
+            known[key_of(sample)] = {**score, "ref_logp": row.fields["ref_logp"]}
 
     def evaluate(self, step: int) -> dict[str, Any]:
         """Held-out rewards, KL to the reference, length and stop share; the same draws every time."""
@@ -198,8 +226,10 @@ class OnlineJob:
         seed = self.duels.seed ^ 1
         samples = self.engine.sample("policy", self.heldout, self.online.sampling, seed=seed, step=0)
         self.duels.rewards.score(samples)
-        write_samples(self.duels.folder.samples / f"evaluation-{step:06d}.parquet", samples)
-        return {"samples": len(samples), **measurements(self.engine, "policy", samples)}
+        name = f"evaluation-{step:06d}"
+        write_samples(self.duels.folder.samples / f"{name}.parquet", samples)
+        save = partial(self.recorder.save, name, samples)
+        return {"samples": len(samples), **measurements(self.engine, "policy", samples, save=save)}
 
     def after_step(self, step: int, metrics: Metrics) -> None: ...
 

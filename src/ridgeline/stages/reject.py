@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ridgeline.models.forward import PolicyForward
 from ridgeline.models.load import LanguageModel
 from ridgeline.rewards.combine import RewardSet
+from ridgeline.rollout.traces import Pieces
 from ridgeline.schema.errors import UsageError
 from ridgeline.schema.recipe import Recipe
 from ridgeline.schema.run_folder import read_lines
@@ -14,6 +16,7 @@ from ridgeline.schema.stages.common import MODEL_STAGES
 from ridgeline.schema.stages.reject import RejectStage
 from ridgeline.stages.context import StageContext, ends, requests_for
 from ridgeline.stages.judging import reward_set
+from ridgeline.stages.recording import Recorder
 from ridgeline.stages.reject_diagnostics import describe
 from ridgeline.stages.reject_job import CONTROL, POLICY, Heldout, RejectJob, as_sampled, shortfalls
 from ridgeline.stages.reject_outputs import write_outputs
@@ -29,7 +32,10 @@ def run(context: StageContext, config: RejectStage) -> dict[str, Any]:
     engine = LocalEngine(context.device)
     _add_roles(context, config, model, engine)
     rewards = reward_set(context, engine, config.reward, config.monitor)
-    rounds = Rounds(context, engine, config, rewards, requests_for(model, rows, config.samples_per_prompt))
+    requests = requests_for(model, rows, config.samples_per_prompt)
+    rounds = Rounds(
+        context, engine, config, rewards, requests, Recorder(context.folder, Pieces(model.tokenizer))
+    )
     try:
         if config.train:
             heldout = _heldout(context, config, model, engine, rewards)
@@ -91,7 +97,8 @@ def _add_roles(context: StageContext, config: RejectStage, model: LanguageModel,
         )
         engine.add_view(as_sampled(role), role, scoring)
     if config.heldout is not None:
-        context.add_reference(engine, model, config.work, forward=scoring)
+        seen = replace(scoring, states=config.features)
+        context.add_reference(engine, model, config.work, forward=seen)
 
 
 def _heldout(
@@ -104,7 +111,8 @@ def _heldout(
     if config.heldout is None:
         return None
     requests = requests_for(model, context.prompts(config.heldout), config.evaluation_samples)
-    return Heldout(engine, config, rewards, requests, context.seed, context.folder)
+    recorder = Recorder(context.folder, Pieces(model.tokenizer))
+    return Heldout(engine, config, rewards, requests, context.seed, context.folder, recorder)
 
 
 def _result(

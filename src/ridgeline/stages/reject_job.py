@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ridgeline.data.order import batch_indices
@@ -17,6 +18,7 @@ from ridgeline.schema.run_folder import Metrics, StageFolder
 from ridgeline.schema.stages.reject import PER_PROMPT, RejectStage
 from ridgeline.stages.heldout import differences
 from ridgeline.stages.measuring import measurements
+from ridgeline.stages.recording import Recorder
 from ridgeline.stages.rejecting import Round, Rounds
 from ridgeline.training.local import LocalEngine
 from ridgeline.training.loop import StepPlan, Update
@@ -41,11 +43,20 @@ class Heldout:
     requests: Sequence[PromptRequest]
     seed: int
     folder: StageFolder
+    recorder: Recorder
 
     def measure(self, step: int, roles: Sequence[str]) -> dict[str, Any]:
         """Rewards, KL to the start, length and stop share; with a control also its own and the difference."""
         samples = {role: self._samples(role, step) for role in roles}
-        measured = {role: measurements(self.engine, as_sampled(role), samples[role]) for role in roles}
+        measured = {
+            role: measurements(
+                self.engine,
+                as_sampled(role),
+                samples[role],
+                save=partial(self.recorder.save, _evaluation(role, step), samples[role]),
+            )
+            for role in roles
+        }
         line: dict[str, Any] = {"samples": len(samples[POLICY]), **measured[POLICY]}
         if CONTROL in samples:
             line["control"] = measured[CONTROL]
@@ -55,9 +66,13 @@ class Heldout:
     def _samples(self, role: str, step: int) -> list[Sample]:
         samples = self.engine.sample(role, self.requests, self.config.sampling, seed=self.seed ^ 1, step=0)
         self.rewards.score(samples)
-        name = "evaluation" if role == POLICY else f"evaluation-{role}"
-        write_samples(self.folder.samples / f"{name}-{step:06d}.parquet", samples)
+        write_samples(self.folder.samples / f"{_evaluation(role, step)}.parquet", samples)
         return samples
+
+
+def _evaluation(role: str, step: int) -> str:
+    name = "evaluation" if role == POLICY else f"evaluation-{role}"
+    return f"{name}-{step:06d}"
 
 
 class RejectJob:

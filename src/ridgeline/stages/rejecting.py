@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,6 +16,7 @@ from ridgeline.schema.records import Sample
 from ridgeline.schema.stages.reject import PER_PROMPT, RejectStage
 from ridgeline.stages.collecting import sample_in_parts
 from ridgeline.stages.context import StageContext
+from ridgeline.stages.recording import Recorder, key_of
 from ridgeline.statistics import selection
 from ridgeline.statistics.inputs import Floats, Integers
 from ridgeline.training.local import LocalEngine
@@ -55,6 +57,7 @@ class Rounds:
     config: RejectStage
     rewards: RewardSet
     requests: Sequence[PromptRequest]
+    recorder: Recorder
 
     def round(self, number: int) -> Round:
         """Sample, score and select round ``number`` (from 0) with the weights of now.
@@ -63,12 +66,28 @@ class Rounds:
             DataError: nothing can be selected in the first round.
         """
         pool = self._pool("policy", number)
-        rewards_PG, left_out = candidates(pool, self.config)
+        rewards_PG, reasons = candidates(pool, self.config)
         chosen = choose(pool, rewards_PG, self.config, self.context.seed)
         if not len(chosen) and number == 0:
-            raise DataError(_nothing(self.config, len(pool), left_out))
+            raise DataError(_nothing(self.config, reasons))
+        self._record(number, pool, reasons, chosen)
         control = self._control(number, pool, chosen) if self.config.train and self.config.control else []
+        left_out = Counter(reason for reason in reasons if reason is not None)
         return Round(number, pool, rewards_PG, [pool[k] for k in chosen], control, left_out)
+
+    def _record(
+        self, number: int, pool: Sequence[Sample], reasons: Sequence[str | None], chosen: Integers
+    ) -> None:
+        """Why each completion was not selected; a round that is read back finds it written."""
+        if (self.context.folder.traces / f"{_name('policy', number)}.parquet").is_file():
+            return
+        selected = set(chosen.tolist())
+        discarded = {
+            key_of(sample): reason or "not selected"
+            for place, (sample, reason) in enumerate(zip(pool, reasons, strict=True))
+            if place not in selected
+        }
+        self.recorder.save(_name("policy", number), pool, {}, discarded)
 
     def _pool(self, role: str, number: int) -> list[Sample]:
         """Each round draws samples of numbers of their own, so that it does not repeat the draws before."""
@@ -79,7 +98,7 @@ class Rounds:
             role,
             [replace(request, first=first) for request in self.requests],
             self.config.sampling,
-            self.context.folder.samples / f"{role}-{number:03d}",
+            self.context.folder.samples / _name(role, number),
             self.rewards.score,
         )
 
@@ -98,9 +117,13 @@ class Rounds:
         return [own[k] for k in drawn]
 
 
-def candidates(pool: Sequence[Sample], config: RejectStage) -> tuple[Floats, dict[str, int]]:
-    """Rewards ``[prompts, samples]``, nan where a completion may not be selected, and how many may not."""
-    left_out: dict[str, int] = {}
+def _name(role: str, number: int) -> str:
+    return f"{role}-{number:03d}"
+
+
+def candidates(pool: Sequence[Sample], config: RejectStage) -> tuple[Floats, list[str | None]]:
+    """Rewards ``[prompts, samples]``, nan where a completion may not be selected, and why it may not."""
+    reasons: list[str | None] = []
     seen: set[tuple[str, str, bool]] = set()
     values = []
     for sample in pool:
@@ -116,10 +139,9 @@ def candidates(pool: Sequence[Sample], config: RejectStage) -> tuple[Floats, dic
         )
         if reason is None:
             seen.add(key)
-        else:
-            left_out[reason] = left_out.get(reason, 0) + 1
+        reasons.append(reason)
         values.append(np.nan if value is None or reason is not None else value)
-    return np.array(values, dtype=np.float64).reshape(-1, config.samples_per_prompt), left_out
+    return np.array(values, dtype=np.float64).reshape(-1, config.samples_per_prompt), reasons
 
 
 def choose(pool: Sequence[Sample], rewards_PG: Floats, config: RejectStage, seed: int) -> Integers:
@@ -139,13 +161,16 @@ def choose(pool: Sequence[Sample], rewards_PG: Floats, config: RejectStage, seed
     return selection.statistical(rewards_PG, uniforms_PGK.swapaxes(1, 2), config.beta, config.number)
 
 
-def _nothing(config: RejectStage, pool: int, left_out: dict[str, int]) -> str:
-    reasons = [f"{count} {reason}" for reason, count in left_out.items()]
-    if (rest := pool - sum(left_out.values())) > 0:
-        reasons.append(f"{rest} below the threshold of {config.threshold:g}")
+def _nothing(config: RejectStage, reasons: Sequence[str | None]) -> str:
+    left_out = Counter(reasons)
+    rest = left_out.pop(None, 0)
+    sentences = [f"{count} {reason}" for reason, count in left_out.items()]
+    if rest:
+        sentences.append(f"{rest} below the threshold of {config.threshold:g}")
     mend = "raise sampling.max_new_tokens, or set allow_truncated = true"
     if rest:
         mend = "lower threshold, or raise samples_per_prompt"
     return (
-        f"stage '{config.name}': none of {pool} completions can be selected ({', '.join(reasons)}); {mend}."
+        f"stage '{config.name}': none of {len(reasons)} completions can be selected "
+        f"({', '.join(sentences)}); {mend}."
     )

@@ -13,6 +13,7 @@ from ridgeline.objectives.axes import PolicyObjective
 from ridgeline.objectives.axis_names import GROUP_ADVANTAGES
 from ridgeline.objectives.presets import PRESETS
 from ridgeline.rewards.combine import RewardSet
+from ridgeline.rollout.traces import Pieces
 from ridgeline.schema.errors import UsageError, nearest
 from ridgeline.schema.run_folder import read_lines
 from ridgeline.schema.stages import RlStage
@@ -20,6 +21,7 @@ from ridgeline.stages.context import StageContext, ends, requests_for
 from ridgeline.stages.drawing import Prompts
 from ridgeline.stages.judging import reward_set
 from ridgeline.stages.pretraining import pretraining_units
+from ridgeline.stages.recording import Recorder
 from ridgeline.stages.rl_job import RlJob
 from ridgeline.stages.rollouts import Collector
 from ridgeline.stages.shaped_rewards import ShapedRewards
@@ -49,6 +51,7 @@ def run(context: StageContext, config: RlStage) -> dict[str, Any]:
             seed=context.seed,
             folder=context.folder,
             observer=context.observer,
+            recorder=Recorder(context.folder, Pieces(model.tokenizer)),
         )
         context.train(engine, RlJob(config, objective, collector, mix))
         _warn_of_failures(context, rewards)
@@ -166,7 +169,7 @@ def _add_roles(
     engine: LocalEngine,
 ) -> None:
     temperature = config.sampling.temperature
-    scoring = PolicyForward(temperature=temperature)
+    scoring = PolicyForward(temperature=temperature, states=config.features)
     if objective.needs_critic:
         engine.add(
             "critic",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from ridgeline.schema.stages import RlStage
 from ridgeline.stages.drawing import Group, Prompts, carries_signal, gather, reward_columns
 from ridgeline.stages.judging import rewards_tensor
 from ridgeline.stages.measuring import measurements
+from ridgeline.stages.recording import Recorder, key_of
 from ridgeline.stages.rollout_metrics import resampling_metrics, rollout_metrics
 from ridgeline.stages.shaped_rewards import ShapedRewards
 from ridgeline.training.advantages import Extras, assign_advantages
+from ridgeline.training.engine import RowScores
 from ridgeline.training.local import LocalEngine
 from ridgeline.training.observer import Observer
 
@@ -50,6 +53,7 @@ class Collector:
     seed: int
     folder: StageFolder
     observer: Observer
+    recorder: Recorder
 
     def collect(self, rollout: int, *, kl_coefficient: float, reused: bool) -> Collected:
         """Rollout number ``rollout``; ``reused`` when several optimizer steps will use it.
@@ -63,16 +67,20 @@ class Collector:
             groups = [group for group in sampled if self._carries_signal(group)]
             metrics |= resampling_metrics(sampled, groups, self._wanted)
         if not groups:
+            self._record(rollout, sampled, [], [])
             return Collected([], [], metrics)
         samples = [sample for group in groups for sample in group.samples]
         rewards_PG, extras = self._rewards(groups, samples, rollout)
         rows = [completion_row(sample.prompt_ids, sample.completion_ids) for sample in samples]
         size = self.config.samples_per_prompt
         units = [rows[start : start + size] for start in range(0, len(rows), size)]
-        self._log_probs(rows, units, samples, reused)
+        known = self._log_probs(rows, units, samples, reused)
         signal_P = assign_advantages(
             rows, rewards_PG, self.objective, kl_coefficient=kl_coefficient, extras=extras
         )
+        for scores, row in zip(known, rows, strict=True):
+            scores["advantage"] = row.fields["advantage"]
+        self._record(rollout, sampled, samples, known)
         if not self.config.max_resampling:
             metrics["dead_groups"] = (float((~signal_P).sum()), float(len(signal_P)))
         return Collected(units, signal_P.tolist(), metrics)
@@ -104,7 +112,7 @@ class Collector:
         return groups
 
     def _file(self, rollout: int) -> Path:
-        return self.folder.samples / f"step-{rollout:06d}.parquet"
+        return self.folder.samples / f"{_name(rollout)}.parquet"
 
     def _sampled(self, requests: Sequence[PromptRequest], rollout: int) -> list[Sample]:
         self.observer.phase("sampling")
@@ -152,22 +160,43 @@ class Collector:
 
     def _log_probs(
         self, rows: Sequence[Row], units: Sequence[Unit], samples: Sequence[Sample], reused: bool
-    ) -> None:
+    ) -> list[RowScores]:
+        """Write what the objective reads into the rows; return all that was scored, a trace per row."""
         for row, sample in zip(rows, samples, strict=True):
             row.fields["sampler_logp"] = np.asarray(sample.logprobs, dtype=np.float32)
         self.observer.phase("comparing with the reference")
-        for row, score in zip(rows, self.engine.score("reference", units), strict=True):
-            row.fields["ref_logp"] = score["logp"]
+        known = self._scores("reference", units, logp="ref_logp", states="states")
         selects = self.objective.entropy_share < 1
         if reused or selects:
-            for row, score in zip(rows, self.engine.score("policy", units), strict=True):
-                if reused:
-                    row.fields["old_logp"] = score["logp"]
-                if selects:
-                    row.fields["entropy"] = score["entropy"]
+            own = self._scores("policy", units, logp="old_logp", entropy="entropy")
+            known = [seen | more for seen, more in zip(known, own, strict=True)]
         if self.objective.needs_critic:
-            for row, score in zip(rows, self.engine.score("critic", units), strict=True):
-                row.fields["old_values"] = score["values"]
+            values = self._scores("critic", units, values="value")
+            known = [seen | more for seen, more in zip(known, values, strict=True)]
+        read = {"ref_logp": True, "old_logp": reused, "entropy": selects}
+        for row, scores in zip(rows, known, strict=True):
+            row.fields |= {name: scores[name] for name, needed in read.items() if needed}
+            if "value" in scores:
+                row.fields["old_values"] = scores["value"]
+        return known
+
+    def _scores(self, role: str, units: Sequence[Unit], **names: str) -> list[RowScores]:
+        """Scores of ``role`` under the names that traces have for them."""
+        scored = self.engine.score(role, units)
+        return [{names[name]: value for name, value in row.items() if name in names} for row in scored]
+
+    def _record(
+        self,
+        rollout: int,
+        sampled: Sequence[Group],
+        samples: Sequence[Sample],
+        known: Sequence[RowScores],
+    ) -> None:
+        """Everything that was sampled; ``samples`` are those that are learned from."""
+        by_key = {key_of(sample): scores for sample, scores in zip(samples, known, strict=True)}
+        everything = [sample for group in sampled for sample in group.samples]
+        dead = {key_of(sample): "dead group" for sample in everything if key_of(sample) not in by_key}
+        self.recorder.save(_name(rollout), everything, by_key, dead)
 
     def evaluate(self, rollout: int) -> dict[str, Any]:
         """Held-out rewards, KL to the reference (k1, nats per completion), length and stop share.
@@ -179,12 +208,17 @@ class Collector:
             return {}
         samples = self.engine.sample("policy", self.heldout, self.config.sampling, seed=self.seed ^ 1, step=0)
         self.rewards.rewards.score(samples)
-        write_samples(self.folder.samples / f"evaluation-{rollout:06d}.parquet", samples)
+        name = f"evaluation-{rollout:06d}"
+        write_samples(self.folder.samples / f"{name}.parquet", samples)
         return {
             "rollout": rollout,
             "samples": len(samples),
-            **measurements(self.engine, "policy", samples),
+            **measurements(self.engine, "policy", samples, save=partial(self.recorder.save, name, samples)),
         }
+
+
+def _name(rollout: int) -> str:
+    return f"step-{rollout:06d}"
 
 
 def _deviation(rewards_PG: torch.Tensor) -> torch.Tensor:

@@ -31,6 +31,9 @@ class EvaluateStage(StageConfig):
     rewards: list[RewardSpec] = Field(min_length=1)
     """The first one decides wins."""
     sampling: Sampling = Sampling()
+    features: bool = True
+    """Save where the reference sees every completion it scores (mean-pooled last hidden states, 8 bytes per
+    completion and hidden unit), for maps; it takes no forward pass of its own."""
 
     def references(self) -> list[Reference]:
         named = [*self.models, *([self.reference] if self.reference else [])]

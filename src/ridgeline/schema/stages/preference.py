@@ -84,6 +84,9 @@ class Online(Config):
     """``d2po`` only."""
     sampling: Sampling = Sampling()
     evaluation_samples: int = Field(4, ge=1)
+    features: bool = True
+    """Save where the reference sees every completion it scores (mean-pooled last hidden states, 8 bytes per
+    completion and hidden unit), for maps; it takes no forward pass of its own."""
 
     @model_validator(mode="after")
     def _method_has_its_options(self) -> Online:

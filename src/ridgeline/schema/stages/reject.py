@@ -67,6 +67,9 @@ class RejectStage(LearningStage):
     evaluate_every: int = Field(0, ge=0)
     """Steps between held-out evaluations; 0: only before, and after every round."""
     evaluation_samples: int = Field(4, ge=1)
+    features: bool = True
+    """Save where the reference sees every held-out completion (mean-pooled last hidden states, 8
+    bytes per completion and hidden unit), for maps; it takes no forward pass of its own."""
     checkpoint_every: int = Field(25, ge=1)
     """Steps; there is one more at the end of every round."""
 

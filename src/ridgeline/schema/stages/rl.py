@@ -150,6 +150,9 @@ class RlStage(LearningStage):
     evaluate_every: int = Field(0, ge=0)
     """Rollouts between held-out evaluations; 0: only before and after."""
     evaluation_samples: int = Field(4, ge=1)
+    features: bool = True
+    """Save where the reference sees every completion it scores (mean-pooled last hidden states, 8 bytes per
+    completion and hidden unit), for maps; it takes no forward pass of its own."""
     checkpoint_every: int = Field(10, ge=1)
 
     def references(self) -> list[Reference]:

@@ -1,0 +1,73 @@
+"""Numbers of one JSONL file in memory: a column a name, a row a line, doubling as it grows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+COLUMNS = 400
+"""More names than that are not kept: a hostile file could otherwise ask for any amount of memory."""
+START = 256
+
+
+class Table:
+    """``steps [N]`` int64 and named columns ``[N]`` float64; nan where a line says nothing."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.left_out = 0
+        """Values beyond the last column that fits."""
+        self._steps: NDArray[np.int64] = np.empty(START, dtype=np.int64)
+        self._columns: dict[str, NDArray[np.float64]] = {}
+
+    def append(self, step: int, values: Mapping[str, float]) -> None:
+        """One more row."""
+        if self.rows == len(self._steps):
+            self._grow()
+        row = self.rows
+        self._steps[row] = step
+        for name, value in values.items():
+            column = self._columns.get(name)
+            if column is None:
+                if len(self._columns) >= COLUMNS:
+                    self.left_out += 1
+                    continue
+                column = self._columns[name] = np.full(len(self._steps), np.nan)
+            column[row] = value
+        self.rows += 1
+
+    def names(self) -> list[str]:
+        """In the order of their first appearance."""
+        return list(self._columns)
+
+    def steps(self) -> NDArray[np.int64]:
+        return self._steps[: self.rows]
+
+    def column(self, name: str) -> NDArray[np.float64] | None:
+        """A view of the column; None where no line has that name."""
+        found = self._columns.get(name)
+        return None if found is None else found[: self.rows]
+
+    def known(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Steps and values of the rows that have a value; empty where no row has."""
+        column = self.column(name)
+        if column is None:
+            return np.empty(0, dtype=np.int64), np.empty(0)
+        here = ~np.isnan(column)
+        return self.steps()[here], column[here]
+
+    @property
+    def bytes(self) -> int:
+        return self._steps.nbytes + sum(column.nbytes for column in self._columns.values())
+
+    def _grow(self) -> None:
+        length = 2 * len(self._steps)
+        steps = np.empty(length, dtype=np.int64)
+        steps[: self.rows] = self._steps
+        self._steps = steps
+        for name, column in self._columns.items():
+            longer = np.full(length, np.nan)
+            longer[: self.rows] = column
+            self._columns[name] = longer
