@@ -1,8 +1,8 @@
 """What a step knew of every token of its samples, on disk beside them: one Parquet file per file of samples.
 
 The log-probs of the sampler are in the samples. ``old_logp`` minus these is the log-ratio of learner and
-sampler, ``old_logp`` minus ``ref_logp`` the k1 estimate of the KL. The policy's log-probs during the step's own
-updates are known inside the backward pass only and kept nowhere; in the first update they are ``old_logp``.
+sampler, ``old_logp`` minus ``ref_logp`` the k1 estimate of the KL. What the policy says during the step's own
+updates is known inside the backward pass only and kept nowhere; in the first update it is ``old_logp``.
 """
 
 from __future__ import annotations

@@ -188,10 +188,10 @@ def requests_for(model: LanguageModel, rows: Sequence[PromptRow], samples: int) 
 
 
 def row_with_prompt(row: PromptRow) -> dict[str, Any]:
-    """What rewards and reports find in ``sample.row``: the other columns, and under ``prompt`` what was asked.
+    """What rewards and reports find in ``sample.row``: the other columns, and what was asked as ``prompt``.
 
     A single turn of the user is its text; any other conversation the list of its messages, ``role`` and
-    ``content``. A column of the data that is called ``prompt`` stays what it is.
+    ``content``. A further column of the data that is called ``prompt`` stays what it is.
     """
     only = row.messages[0]
     single = len(row.messages) == 1 and only.role == "user"

@@ -17,6 +17,7 @@ STATES = "states"
 
 
 def key_of(sample: Sample) -> Key:
+    """The name of ``sample`` within its file."""
     return sample.prompt_id, sample.index
 
 
@@ -34,7 +35,7 @@ class Recorder:
         known: Mapping[Key, RowScores],
         discarded: Mapping[Key, str] | None = None,
     ) -> None:
-        """``traces/NAME.parquet``, a row per sample, and ``features/NAME.npz`` where the reference gave states.
+        """``traces/NAME.parquet``, a row per sample, and ``features/NAME.npz`` where there are states.
 
         ``known`` holds the columns of a trace and ``states``, as far as there are any; ``discarded`` the
         reasons of those that taught nothing.

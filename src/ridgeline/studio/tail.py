@@ -27,9 +27,13 @@ class Tail:
         self.bytes_read = 0
         self._identity: tuple[int, int] | None = None
 
-    def read(self) -> tuple[list[dict[str, Any]], bool]:
-        """The objects on whole lines since the last call, and whether the file was begun anew."""
+    def read(self, until: int | None = None) -> tuple[list[dict[str, Any]], bool]:
+        """The objects on whole lines since the last call, and whether the file was begun anew.
+
+        ``until``: read no byte from there on.
+        """
         restarted, size = self._look()
+        size = size if until is None else min(size, until)
         if size <= self.offset:
             return [], restarted
         rows: list[dict[str, Any]] = []
@@ -71,10 +75,6 @@ class Tail:
                 return found
         return None
 
-    def rewind(self) -> None:
-        """Read the file from its beginning at the next call."""
-        self.offset = self.damaged = 0
-
     def _look(self) -> tuple[bool, int]:
         """Whether the file is another one than before, and its size (0 where it must not be read)."""
         try:
@@ -85,7 +85,7 @@ class Tail:
         identity = (found.st_dev, found.st_ino)
         restarted = self._identity not in (None, identity) or found.st_size < self.offset
         if restarted:
-            self.rewind()
+            self.offset = self.damaged = 0
         self._identity = identity
         if found.st_size == self.offset:
             return restarted, found.st_size

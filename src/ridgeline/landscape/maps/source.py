@@ -20,7 +20,7 @@ class MapSource:
     """A stage that samples from the policy it trains.
 
     settings: the table that names prompts, rewards and sampling (the stage's own, or its ``online``).
-    model: where the weights that the stage started from can be loaded; they are the frozen encoder.
+    model: where the weights of the frozen reference can be loaded; they are the encoder.
     rewards: terrain layer -> name under which samples record it.
     """
 
@@ -34,10 +34,15 @@ class MapSource:
     labels: Mapping[str, str]
 
     @property
-    def reference_moves_or_differs(self) -> bool:
-        """Whether the run measures its KL to other weights than those it started from."""
+    def reference_moves(self) -> bool:
+        """Whether the reference follows the policy, so that states saved by the run have several encoders."""
+        return bool(self.config.get("refresh"))
+
+    @property
+    def starts_elsewhere(self) -> bool:
+        """Whether the first samples are not the reference's: the stage names another one."""
         other = self.config.get("reference")
-        return bool(self.config.get("refresh")) or (other is not None and other != self.config.get("model"))
+        return other is not None and other != self.config.get("model", "base")
 
     @property
     def updates_per_rollout(self) -> int:
@@ -118,7 +123,7 @@ def _source(run: RunFolder, recipe: Mapping[str, Any], number: int) -> MapSource
         kind=config["type"],
         config=config,
         settings=settings,
-        model=_model(run, recipe, str(config.get("model", "base"))),
+        model=_model(run, recipe, str(config.get("reference") or config.get("model", "base"))),
         rewards=rewards,
         labels=labels,
     )
@@ -130,7 +135,7 @@ def _model(run: RunFolder, recipe: Mapping[str, Any], name: str) -> str:
     for number, config in enumerate(recipe["stage"]):
         if config["name"] == name:
             return str(run.stage(number, name).model)
-    raise DataError(f"the recipe of {run.path} starts from '{name}', which is none of its stages.")
+    raise DataError(f"the recipe of {run.path} refers to '{name}', which is none of its stages.")
 
 
 def _layers(
@@ -149,10 +154,14 @@ def _layers(
     ]
     gold = next((name for name in monitors if name in annotated), next(iter(monitors), None))
     if gold is None:
-        return {"reward": TOTAL}, {"reward": label}
-    return {"gold": gold, "proxy": TOTAL}, {"gold": gold, "proxy": label}
+        return {"reward": TOTAL}, {"reward": short(label)}
+    return {"gold": gold, "proxy": TOTAL}, {"gold": short(gold), "proxy": short(label)}
 
 
 def _names(specs: Any) -> list[str]:
-    functions = [str(spec["function"] if isinstance(spec, Mapping) else spec) for spec in specs or []]
-    return [name.rpartition(":")[2] for name in functions]
+    return [str(spec["function"] if isinstance(spec, Mapping) else spec) for spec in specs or []]
+
+
+def short(name: str) -> str:
+    """A reward's name without the file it stands in."""
+    return name.rpartition(":")[2]

@@ -21,8 +21,8 @@ LESSONS = 12
 Coordinate = Annotated[float, Field(ge=-3.0, le=3.0)]
 Place = tuple[Coordinate, Coordinate]
 BumpRow = tuple[
-    Annotated[float, Field(ge=-4.0, le=4.0)],
-    Annotated[float, Field(ge=-4.0, le=4.0)],
+    Coordinate,
+    Coordinate,
     Annotated[float, Field(ge=0.05, le=6.0)],
     Annotated[float, Field(ge=-100.0, le=100.0)],
 ]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ridgeline.schema.config import MODEL, SOURCE
+from ridgeline.schema.config import SOURCE
 from ridgeline.schema.stages.common import (
     Reference,
     RewardSpec,
@@ -24,7 +24,7 @@ class MergeStage(StageConfig):
     """One model out of several, by arithmetic on their weights; nothing is trained."""
 
     type: Literal["merge"] = "merge"
-    models: list[Annotated[str, MODEL]] = Field(min_length=1)
+    models: list[str] = Field(min_length=1)
     """``base`` and names of earlier stages. Everything but the weights comes from the first."""
     method: Literal["linear", "slerp", "task_arithmetic", "ties", "dare"] = "linear"
     """``linear``: weighted average. ``slerp``: along the arc between two models, tensor by tensor. The others

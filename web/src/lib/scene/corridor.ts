@@ -3,19 +3,19 @@
 // In the linear-Gaussian approximation the cheapest way to move the mean position at time t by d costs
 // d' C_t^-1 d / 2 nats, C_t being the covariance of the reference's cloud at t; a budget of e nats therefore
 // reaches to sqrt(2 e) standard deviations.
-import { Field } from "./field";
-import type { Contours, Tube } from "./view";
+import { Field } from './field';
+import type { Contours, Tube } from './view';
 
 export function sigmas(budget: number): number {
   return Math.sqrt(2 * Math.max(0, budget));
 }
 
-/** "1 in e^KL": how rarely the reference itself would do this. */
+/** '1 in e^KL': how rarely the reference itself would do this. */
 export function oneIn(nats: number): string {
-  if (!(nats > 0)) return "1 in 1";
+  if (!(nats > 0)) return '1 in 1';
   const odds = Math.exp(nats);
   if (odds < 10) return `1 in ${odds.toFixed(1)}`;
-  if (odds < 1e6) return `1 in ${Math.round(odds).toLocaleString("en")}`;
+  if (odds < 1e6) return `1 in ${Math.round(odds).toLocaleString('en')}`;
   return `1 in 10^${(nats / Math.LN10).toFixed(1)}`;
 }
 

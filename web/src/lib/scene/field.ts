@@ -6,7 +6,7 @@ export interface Span {
   y: [number, number];
 }
 
-/** Row 0 is the lowest y, column 0 the lowest x; NaN means "no value". */
+/** Row 0 is the lowest y, column 0 the lowest x; NaN means 'no value'. */
 export class Field implements Span {
   readonly n: number;
   readonly x: [number, number];

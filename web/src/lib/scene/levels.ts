@@ -7,7 +7,7 @@ export interface Levels {
   values: number[];
 }
 
-/** A "nice" step (1, 2, 2.5 or 5 times a power of ten) that gives about `target` lines over a range. */
+/** A 'nice' step (1, 2, 2.5 or 5 times a power of ten) that gives about `target` lines over a range. */
 export function niceStep(low: number, high: number, target = 14): number {
   const raw = Math.max(high - low, 1e-9) / target;
   const power = 10 ** Math.floor(Math.log10(raw));

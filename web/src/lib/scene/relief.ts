@@ -1,5 +1,5 @@
 // Light on the relief: slopes, cast shadow of a low north-western sun, and the darkness of hollows.
-import type { Field } from "./field";
+import type { Field } from './field';
 
 /** Towards the key light: from the north-west, 40 degrees up, as on printed maps. */
 export const SUN: [number, number, number] = normalise([-0.62, 0.56, 0.66]);

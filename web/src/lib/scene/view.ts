@@ -1,8 +1,8 @@
 // The one interface of the picture: the 3-D scene and the 2-D map both implement it.
-import type { Field } from "./field";
+import type { Field } from './field';
 
 /** The seven elements of the mental model, in the order of the legend. */
-export type Element = "state" | "reward" | "pin" | "policy" | "trajectory" | "value" | "corridor";
+export type Element = 'state' | 'reward' | 'pin' | 'policy' | 'trajectory' | 'value' | 'corridor';
 
 export interface TerrainLayer {
   mean: Field;
@@ -121,10 +121,10 @@ export interface Place {
   y: number;
 }
 
-export type Phase = "start" | "move" | "end";
+export type Phase = 'start' | 'move' | 'end';
 
 export interface Drag extends Place {
-  /** "pin", "stroke" (a tool is active) or the id of a handle. */
+  /** 'pin', 'stroke' (a tool is active) or the id of a handle. */
   what: string;
   phase: Phase;
 }
@@ -132,10 +132,10 @@ export interface Drag extends Place {
 export interface Handle extends Place {
   id: string;
   label: string;
-  kind: "bump" | "route";
+  kind: 'bump' | 'route';
 }
 
-export type Tool = "move" | "paint" | "route";
+export type Tool = 'move' | 'paint' | 'route';
 
 export interface Camera {
   azimuth: number;
@@ -155,7 +155,7 @@ export interface Stats {
 }
 
 export interface LandscapeView {
-  readonly kind: "3d" | "2d";
+  readonly kind: '3d' | '2d';
   readonly element: HTMLElement;
   setTerrain(terrain: Terrain): void;
   setFrame(frame: Frame): void;
@@ -163,7 +163,7 @@ export interface LandscapeView {
   setOverlays(overlays: Partial<Overlays>): void;
   setHandles(handles: Handle[]): void;
   setTool(tool: Tool): void;
-  setTheme(theme: "light" | "dark"): void;
+  setTheme(theme: 'light' | 'dark'): void;
   setCamera(camera: Partial<Camera>): void;
   camera(): Camera;
   highlight(element: Element | null): void;

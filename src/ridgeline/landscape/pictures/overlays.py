@@ -1,0 +1,230 @@
+"""What lies on the map: corridor, value, paths, points, route, start, pin."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ridgeline.landscape.pictures.ground import signed
+from ridgeline.landscape.pictures.relief import contour_levels, contour_lines, label_places, without_gap
+from ridgeline.landscape.pictures.scene import ADVANTAGE, Array, Scene
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MOST_PATHS = 24
+"""More than this cannot be told apart."""
+THICK = 2.6
+"""Line width in points of a step with the largest advantage."""
+
+
+def draw_corridor(axes: Axes, scene: Scene) -> None:
+    """Where the reference goes: its tube, or the regions that hold 50, 90 and 99 % of its cloud."""
+    if scene.frame.corridor_mean is not None:
+        _draw_tube(axes, scene)
+    for number, (level, line) in enumerate(scene.frame.contours):
+        axes.fill(*line.T, color=scene.theme.mint, alpha=0.07, linewidth=0, zorder=3)
+        (drawn,) = axes.plot(
+            *line.T, color=scene.theme.mint, linewidth=1.5 - 0.35 * (level > 0.8) - 0.35 * (level > 0.95), zorder=3.1
+        )
+        drawn.set_linestyle("-" if level < 0.8 else (0, (6, 2)) if level < 0.95 else (0, (2, 2)))
+        drawn.set_gid(f"corridor-{number}")
+
+
+def _draw_tube(axes: Axes, scene: Scene) -> None:
+    from contourpy import contour_generator
+    from matplotlib.collections import LineCollection
+    from matplotlib.path import Path
+    from matplotlib.patches import PathPatch
+
+    x, y = np.linspace(*scene.terrain.x, 181), np.linspace(*scene.terrain.y, 181)
+    distance = tube_distance(x, y, scene.frame.corridor_mean, scene.frame.corridor_cov)
+    tracer = contour_generator(x, y, distance, fill_type="OuterCode")
+    for number, level in enumerate(scene.record.manifest.corridor.levels):
+        radius = math.sqrt(-2 * math.log(1 - level))
+        for points, codes in zip(*tracer.filled(-1.0, radius), strict=True):
+            shape = Path(points, codes)
+            axes.add_patch(
+                PathPatch(shape, facecolor=scene.theme.mint, alpha=0.10, linewidth=0, zorder=3)
+            )
+        dashes = ("solid", (0, (6, 2)), (0, (2, 2)))[min(number, 2)]
+        edge = LineCollection(
+            tracer.lines(radius),
+            colors=scene.theme.mint,
+            linewidths=1.5 - 0.3 * number,
+            linestyles=[dashes],
+            zorder=3.1,
+        )
+        edge.set_gid(f"corridor-{number}")
+        axes.add_collection(edge, autolim=False)
+
+
+def tube_distance(x: Array, y: Array, mean: Array, covariance: Array) -> Array:
+    """Mahalanobis distance [len(y), len(x)] to the nearest of the reference's clouds over time.
+
+    Between two steps the clouds are interpolated three times, so that the tube has no waist between beads.
+    """
+    plane = np.stack(np.meshgrid(x, y), axis=-1)
+    nearest = np.full(plane.shape[:2], np.inf)
+    for t in np.linspace(0, len(mean) - 1, 4 * (len(mean) - 1) + 1):
+        a, share = min(int(t), max(0, len(mean) - 2)), 0.0
+        share = float(t) - a
+        b = min(a + 1, len(mean) - 1)
+        centre = (1 - share) * mean[a] + share * mean[b]
+        spread = (1 - share) * covariance[a] + share * covariance[b] + 1e-9 * np.eye(2)
+        offset = plane - centre
+        squared = np.einsum("yxi,ij,yxj->yx", offset, np.linalg.inv(spread), offset)
+        nearest = np.minimum(nearest, squared)
+    return np.sqrt(nearest)
+
+
+def draw_value(axes: Axes, scene: Scene, taken: list[Array]) -> list[Array]:
+    """Dashed violet contours of V with their numbers; the places of the labels are returned."""
+    from matplotlib.collections import LineCollection
+
+    field = scene.frame.value
+    if field is None or not np.isfinite(field).any():
+        return []
+    levels = contour_levels(float(np.nanmin(field)), float(np.nanmax(field)), 7, 1)
+    lines = contour_lines(field, scene.terrain.axis_x, scene.terrain.axis_y, levels.values)
+    corners = np.array([scene.terrain.x, scene.terrain.y]).T
+    margin = 0.05 * (corners[1] - corners[0])
+    places = dict(label_places(lines, taken, 0.1 * scene.width, (corners[0] + margin, corners[1] - margin)))
+    pieces: list[Array] = []
+    for number, (level, line) in enumerate(lines):
+        if number not in places:
+            pieces.append(line)
+            continue
+        place = line[places[number]]
+        pieces += without_gap(line, place, 0.03 * scene.width)
+        axes.text(
+            *place,
+            signed(level),
+            fontsize=6.5,
+            fontfamily=["Inter SemiBold", "DejaVu Sans"],
+            color=scene.theme.value,
+            ha="center",
+            va="center",
+            zorder=4.1,
+            gid=f"value-label-{number}",
+        )
+    drawn = LineCollection(
+        pieces, colors=scene.theme.value, linewidths=1.0, linestyles=[(0, (4, 2.2))], alpha=0.9, zorder=4
+    )
+    drawn.set_gid("value-contours")
+    axes.add_collection(drawn, autolim=False)
+    return [lines[number][1][vertex] for number, vertex in places.items()]
+
+
+def draw_paths(axes: Axes, scene: Scene) -> None:
+    """Every path coloured by the sign of the advantage of each step, as wide as it is large, fading with time."""
+    paths = [path for path in scene.frame.paths if len(path) > 1 and path is not scene.told]
+    if scene.told is None:
+        return
+    largest = _scale([*paths, scene.told])
+    for number, path in enumerate(paths[: MOST_PATHS - 1]):
+        _draw_path(axes, scene, path, largest, f"path-{number}", 0.6, strong=False)
+    _draw_path(axes, scene, scene.told, largest, "path-told", 1.0, strong=True)
+
+
+def _scale(paths: list[Array]) -> float:
+    """The 95 % quantile of |advantage|: a single outlier should not thin out everything else."""
+    sizes = np.abs(np.concatenate([path[1:, ADVANTAGE] for path in paths]))
+    sizes = sizes[np.isfinite(sizes)]
+    return float(np.quantile(sizes, 0.95)) or 1.0 if len(sizes) else 1.0
+
+
+def _draw_path(
+    axes: Axes, scene: Scene, path: Array, largest: float, name: str, opacity: float, *, strong: bool
+) -> None:
+    from matplotlib.collections import LineCollection
+    from matplotlib.colors import to_rgba
+
+    theme = scene.theme
+    advantage = np.nan_to_num(path[1:, ADVANTAGE].astype(float))
+    size = np.clip(np.abs(advantage) / largest, 0, 1)
+    fade = np.linspace(1.0, 1.0 if strong else 0.25, len(advantage))
+    colours = [
+        (*to_rgba(theme.accent if a >= 0 else theme.cool)[:3], opacity * f)
+        for a, f in zip(advantage, fade, strict=True)
+    ]
+    widths = (0.5 + THICK * size) * (1.15 if strong else 0.6)
+    segments = np.stack([path[:-1, :2], path[1:, :2]], axis=1)
+    if strong:
+        casing = LineCollection(
+            [path[:, :2]], colors=theme.surface, linewidths=THICK + 3.2, alpha=0.9, capstyle="round", zorder=6
+        )
+        axes.add_collection(casing, autolim=False)
+    drawn = LineCollection(
+        list(segments), colors=colours, linewidths=widths, capstyle="round", zorder=6.1 if strong else 5
+    )
+    drawn.set_gid(name)
+    axes.add_collection(drawn, autolim=False)
+    if strong:
+        dots = axes.scatter(*path[1:, :2].T, s=5, color=theme.ink, linewidths=0, zorder=6.2)
+        dots.set_gid("path-told-steps")
+
+
+def draw_points(axes: Axes, scene: Scene) -> None:
+    """Completions: triangles up where the advantage is positive, down where it is negative."""
+    points = scene.frame.points
+    if points is None or not len(points):
+        return
+    advantage = np.nan_to_num(points[:, 4])
+    shown = np.isfinite(points[:, :2]).all(1)
+    for name, marker, colour, chosen in (
+        ("up", "^", scene.theme.accent, advantage >= 0),
+        ("down", "v", scene.theme.cool, advantage < 0),
+    ):
+        drawn = axes.scatter(
+            *points[shown & chosen][:, :2].T,
+            marker=marker,
+            s=11,
+            color=colour,
+            edgecolors=scene.theme.surface,
+            linewidths=0.35,
+            alpha=0.85,
+            zorder=4.5,
+        )
+        drawn.set_gid(f"points-{name}")
+
+
+def draw_route(axes: Axes, scene: Scene) -> None:
+    """The route that the reference was cloned from, and the start."""
+    route, start, theme = scene.detail("route"), scene.detail("start"), scene.theme
+    if route:
+        (line,) = axes.plot(
+            *np.asarray(route).T,
+            color=theme.mint,
+            linewidth=1.4,
+            linestyle=(0, (0.1, 2.4)),
+            dash_capstyle="round",
+            zorder=4.2,
+        )
+        line.set_gid("route")
+    if start:
+        for size, colour in ((62, theme.surface), (34, theme.mint)):
+            mark = axes.scatter(*start, s=size, color=colour, linewidths=0, zorder=6.5)
+            mark.set_gid("start")
+    goal = scene.detail("goal")
+    if goal:
+        from matplotlib.patches import Circle
+
+        ring = Circle(
+            (goal[0], goal[1]), goal[2], fill=False, edgecolor=theme.accent, linewidth=1.2, linestyle=(0, (1, 1.5))
+        )
+        ring.set_gid("goal")
+        ring.set_zorder(4.3)
+        axes.add_patch(ring)
+
+
+def draw_pin(axes: Axes, scene: Scene) -> None:
+    """The current state."""
+    if scene.pin is None:
+        return
+    for size, colour, name in ((105, scene.theme.surface, "pin-casing"), (62, scene.theme.pin, "pin")):
+        mark = axes.scatter(*scene.pin, s=size, color=colour, linewidths=0, zorder=8)
+        mark.set_gid(name)
+    axes.scatter(*scene.pin, s=9, color=scene.theme.surface, linewidths=0, zorder=8.1)

@@ -1,0 +1,165 @@
+"""The kernels as functions of tensors: compiled where the library is there and the format fits, else `plain`."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+
+import torch
+
+from ridgeline.models.kernels import plain
+from ridgeline.models.kernels.build import kernel_library
+from ridgeline.models.kernels.pages import Pages
+
+MAX_GROUP, MAX_SIZE = 32, 256
+"""Query heads per key head, and numbers per head, that the compiled attention has room for (kernels.c)."""
+
+_SUFFIX = {torch.bfloat16: "bfloat16", torch.float32: "float32"}
+
+
+def rms_norm(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    eps: float,
+    *,
+    delta: torch.Tensor | None = None,
+    offset: float = 0.0,
+) -> torch.Tensor:
+    """x / sqrt(mean(x^2) + eps) * (weight + offset) over the last dimension, ``[B, H]`` in and out.
+
+    With ``delta`` ``[B, H]`` the residual stream takes it in first, in place: x += delta. ``offset`` is 1 in
+    Gemma. Source: Zhang and Sennrich 2019, equation 4.
+    """
+    run = _kernel("rms_norm", x)
+    if run is None:
+        return plain.rms_norm(x, weight, eps, delta=delta, offset=offset)
+    out = torch.empty_like(x)
+    rows, width = x.shape
+    run(*_pointers(x, delta, weight, out), *_whole(rows, width, rows, 0), *_floats(eps, offset))
+    return out
+
+
+def norm_heads(
+    qkv: torch.Tensor, start: int, heads: int, weight: torch.Tensor, eps: float, *, offset: float = 0.0
+) -> None:
+    """Normalise part of a fused projection ``[B, W]`` in place: ``heads`` pieces of ``len(weight)`` from ``start``."""
+    run = _kernel("rms_norm", qkv)
+    if run is None:
+        plain.norm_heads(qkv, start, heads, weight, eps, offset=offset)
+        return
+    rows, stride = qkv.shape
+    part = qkv[:, start:]
+    run(
+        *_pointers(part, None, weight, part),
+        *_whole(rows * heads, len(weight), heads, stride),
+        *_floats(eps, offset),
+    )
+
+
+def gate(gate_up: torch.Tensor, activation: str) -> torch.Tensor:
+    """act(gate) * up, ``[B, 2 I] -> [B, I]``; ``activation``: silu, or gelu in its tanh form. Source: Shazeer 2020."""
+    run = _kernel("gate", gate_up)
+    if run is None:
+        return plain.gate(gate_up, activation)
+    rows, width = gate_up.shape[0], gate_up.shape[1] // 2
+    out = gate_up.new_empty(rows, width)
+    run(*_pointers(gate_up, out), *_whole(rows, width, int(activation == "gelu")))
+    return out
+
+
+def rotate_and_store(
+    qkv: torch.Tensor,
+    cosine: torch.Tensor | None,
+    sine: torch.Tensor | None,
+    own: Pages,
+    slots: torch.Tensor,
+    positions: torch.Tensor,
+) -> None:
+    """Turn queries and keys of ``qkv`` ``[B, W]`` in place, and store keys and values at ``[slot, position]`` of ``own``.
+
+    cosine, sine: ``[B, turned]`` float32, the same in both halves, of each row's position in its text; None:
+    positions are not encoded in this layer. positions: ``[B]`` within the page. Source: Su et al. 2021.
+    """
+    run = _kernel("rotate_and_store", qkv)
+    if run is None:
+        plain.rotate_and_store(qkv, cosine, sine, own, slots, positions)
+        return
+    turned = 0 if cosine is None else cosine.shape[-1]
+    heads = qkv.shape[1] // own.size - 2 * own.kv_heads
+    run(
+        *_pointers(qkv, cosine, sine, own.keys, own.values, slots, positions),
+        *_whole(len(qkv), heads, own.kv_heads, own.size, turned, own.capacity),
+    )
+
+
+def attend(
+    qkv: torch.Tensor,
+    prompt: Pages,
+    own: Pages,
+    prompts: torch.Tensor,
+    prompt_lengths: torch.Tensor,
+    slots: torch.Tensor,
+    own_lengths: torch.Tensor,
+    *,
+    scale: float,
+    window: int = 0,
+    cap: float = 0.0,
+) -> torch.Tensor:
+    """Softmax attention of one query position per row, ``[B, W] -> [B, heads * D]``.
+
+    A row sees the first ``prompt_lengths`` positions of its prompt's page, which all completions of the prompt
+    share, and the first ``own_lengths`` of its own. ``window`` above 0: only that many last positions.
+    ``cap`` above 0: scores s become cap * tanh(s / cap). Source: Vaswani et al. 2017, with grouped keys (Ainslie
+    et al. 2023) and a running softmax (Milakov and Gimelshein 2018).
+    """
+    heads = qkv.shape[1] // own.size - 2 * own.kv_heads
+    run = _kernel("attend", qkv)
+    if run is None or own.size > MAX_SIZE or heads // own.kv_heads > MAX_GROUP:
+        return plain.attend(
+            qkv, prompt, own, prompts, prompt_lengths, slots, own_lengths, scale=scale, window=window, cap=cap
+        )
+    out = qkv.new_empty(len(qkv), heads * own.size)
+    run(
+        *_pointers(qkv, out, prompt.keys, prompt.values, own.keys, own.values),
+        *_pointers(prompts, prompt_lengths, slots, own_lengths),
+        *_whole(len(qkv), heads, own.kv_heads, own.size, prompt.capacity, own.capacity, window),
+        *_floats(scale, cap),
+    )
+    return out
+
+
+def draw(
+    logits: torch.Tensor, uniform: torch.Tensor, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens ``[B]`` by inverting the cumulative distribution of softmax(logits / temperature), and their log-probs.
+
+    logits ``[B, V]``; uniform ``[B]`` float64 in [0, 1); log-probs ``[B]`` float64, nats, of the same distribution.
+    """
+    run = _kernel("draw", logits)
+    if run is None:
+        return plain.draw(logits, uniform, temperature)
+    rows, vocabulary = logits.shape
+    tokens = torch.empty(rows, dtype=torch.long)
+    logp = torch.empty(rows, dtype=torch.float64)
+    run(*_pointers(logits, uniform, tokens, logp), *_whole(rows, vocabulary), *_floats(temperature))
+    return tokens, logp
+
+
+def _kernel(name: str, like: torch.Tensor) -> Callable[..., None] | None:
+    library, suffix = kernel_library(), _SUFFIX.get(like.dtype)
+    if library is None or suffix is None or like.device.type != "cpu":
+        return None
+    function: Callable[..., None] = getattr(library, f"{name}_{suffix}")
+    return function
+
+
+def _pointers(*tensors: torch.Tensor | None) -> list[ctypes.c_void_p]:
+    return [ctypes.c_void_p(None if tensor is None else tensor.data_ptr()) for tensor in tensors]
+
+
+def _whole(*numbers: int) -> list[ctypes.c_int64]:
+    return [ctypes.c_int64(number) for number in numbers]
+
+
+def _floats(*numbers: float) -> list[ctypes.c_float]:
+    return [ctypes.c_float(number) for number in numbers]

@@ -1,0 +1,77 @@
+"""What a line of metrics, timings or evaluations says, as named numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ridgeline.studio.safe import finite, sendable, whole
+
+Row = tuple[int, dict[str, float]]
+LOW, HIGH = "\0low", "\0high"
+"""Suffixes of the columns that hold the ends of an interval; no name of a file can hold them."""
+
+
+def metrics_row(line: Mapping[str, Any]) -> Row | None:
+    """``{"step", "metrics": {name: [sum, count]}}``; worlds write plain numbers, beside the step or below."""
+    step = whole(line.get("step"))
+    if step is None:
+        return None
+    named = line.get("metrics", line.get("scalars"))
+    if not isinstance(named, dict):
+        named = {key: value for key, value in line.items() if key != "step"}
+    values = {}
+    for name, value in named.items():
+        number = _mean(value)
+        if number is not None:
+            values[_name(name)] = number
+    return step, values
+
+
+def timings_row(line: Mapping[str, Any]) -> Row | None:
+    """``{"step", "seconds": {name: s}}`` as ``seconds/NAME``."""
+    step, named = whole(line.get("step")), line.get("seconds")
+    if step is None or not isinstance(named, dict):
+        return None
+    numbers = {f"seconds/{_name(name)}": finite(value) for name, value in named.items()}
+    return step, {name: value for name, value in numbers.items() if value is not None}
+
+
+def evaluations_row(line: Mapping[str, Any]) -> Row | None:
+    """Estimates ``{"value", "low", "high"}`` as ``evaluation/NAME`` with the ends of their interval."""
+    step = whole(line.get("step"))
+    if step is None:
+        return None
+    values: dict[str, float] = {}
+    for key, item in line.items():
+        if key == "step":
+            continue
+        name = f"evaluation/{_name(key)}"
+        estimate = item if isinstance(item, dict) else {"value": item}
+        value = finite(estimate.get("value"))
+        if value is None:
+            continue
+        values[name] = value
+        for suffix, end in ((LOW, finite(estimate.get("low"))), (HIGH, finite(estimate.get("high")))):
+            if end is not None:
+                values[name + suffix] = end
+    return step, values
+
+
+PARSERS: Mapping[str, Callable[[Mapping[str, Any]], Row | None]] = {
+    "metrics": metrics_row,
+    "timings": timings_row,
+    "evaluations": evaluations_row,
+}
+"""By the name of the file, without its ending."""
+
+
+def _mean(value: Any) -> float | None:
+    if isinstance(value, list) and len(value) == 2:
+        total, count = finite(value[0]), finite(value[1])
+        return finite(total / count) if total is not None and count else None
+    return finite(value)
+
+
+def _name(name: str) -> str:
+    return str(sendable(name)).replace("\0", "")[:200]
