@@ -168,13 +168,13 @@ def test_repeated_texts_may_be_allowed(world: Path) -> None:
     pool = [sample(0, "a"), sample(1, "a"), sample(2, "a", True), sample(3, "b", value=None), sample(4, "b")]
     made = recipe(world, reject(world, samples_per_prompt=5)).stage[0]
     assert isinstance(made, RejectStage)
-    rewards_PG, left_out = candidates(pool, made)
+    rewards_PG, reasons = candidates(pool, made)
     assert np.isnan(rewards_PG).tolist() == [[False, True, False, True, False]]
-    assert left_out == {"the same text again": 1, "without a reward": 1}
+    assert reasons == [None, "the same text again", None, "without a reward", None]
     free = made.model_copy(update={"deduplicate": False, "allow_truncated": False})
-    rewards_PG, left_out = candidates(pool, free)
+    rewards_PG, reasons = candidates(pool, free)
     assert np.isnan(rewards_PG).tolist() == [[False, False, True, True, False]]
-    assert left_out == {"cut at the limit": 1, "without a reward": 1}
+    assert reasons == [None, None, "cut at the limit", "without a reward", None]
 
 
 def test_rounds_sample_from_the_current_model_with_draws_of_their_own(world: Path) -> None:

@@ -2,7 +2,7 @@
 
     bytes 0-3    magic "RDG1"
     bytes 4-7    uint32, little-endian: length H of the header
-    H bytes      JSON {"meta": {...}, "blocks": [{"name", "dtype", "shape", "offset"}, ...]}, padded with spaces
+    H bytes      JSON {"meta": {...}, "blocks": [{"name", "dtype", "shape", "offset"}, ...]}, space-padded
     then         the blocks in C order; offsets count from the end of the header
 
 8 + H and every offset are multiples of 8, so that a browser can lay typed arrays over the buffer without
@@ -134,7 +134,7 @@ def _block(position: int, entry: Any, body: memoryview) -> tuple[str, np.ndarray
         raise DataError(f"{where} has dtype {dtype!r}; known: {', '.join(DTYPES)}")
     if not (isinstance(shape, list) and len(shape) <= _MAX_DIMENSIONS and all(map(_is_count, shape))):
         raise DataError(f"{where} has shape {shape!r}, which is not a list of sizes")
-    if not (_is_count(offset) and offset % _ALIGNMENT == 0):
+    if not (isinstance(offset, int) and _is_count(offset) and offset % _ALIGNMENT == 0):
         raise DataError(f"{where} has offset {offset!r}, which is not a multiple of 8")
     kind = np.dtype(dtype).newbyteorder("<")
     count = math.prod(shape)

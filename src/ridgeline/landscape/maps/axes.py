@@ -1,10 +1,10 @@
 """The ground plane: two fixed directions in the reference's state space, fitted once and saved.
 
     pca          the two main directions in which reference samples differ (of one prompt)
-    reward       the direction along which reward rises within one prompt and step (ridge regression), and the
-                 main direction of the reference in what is left; uphill to the right is true by construction
-    drift        the direction that tells the last policy from the reference (regularised linear discriminant),
-                 and the main direction of the reference in what is left
+    reward       the direction along which reward rises within one prompt (ridge regression), and the main
+                 direction of the reference in the rest; uphill to the right is true by construction
+    drift        the direction that tells the last policy from the reference (regularised discriminant), and
+                 the main direction of the reference in the rest
 
 Coordinates are in standard deviations of the reference cloud along each axis.
 """
@@ -32,7 +32,7 @@ class Plane:
     """axes_2H: unit vectors. scale_2: standard deviation of the reference cloud along each, in state units.
 
     basis_KH: main directions of the reference, K <= 64. share: of the reference's variance in the plane.
-    fit_r2: of the first axis on prompts left out while fitting (nan for pca).
+    fit_r2: of the first axis on prompts left out while fitting (nan for pca). fitting: which prompts it saw.
     """
 
     method: Method
@@ -41,7 +41,7 @@ class Plane:
     basis_KH: Floats
     share: float
     fit_r2: float
-    fitted_on: str
+    fitting: str
     samples: int
 
     def coordinates(self, states: Floats) -> Floats:
@@ -77,13 +77,10 @@ def fit(method: Method, evidence: Evidence) -> Plane:
     basis_KH = main_directions(cloud_MH, BASIS)
     if method == "pca":
         first, r2, used = basis_KH[0], np.nan, len(cloud_MH)
-        words = "reference samples"
     elif method == "reward":
         first, r2, used = _reward_direction(evidence)
-        words = f"rewards of {evidence.fitting}"
     else:
         first, r2, used = _drift_direction(evidence)
-        words = f"reference against the last step, {evidence.fitting}"
     rest_MH = cloud_MH - (cloud_MH @ first)[:, None] * first
     axes_2H = np.stack([first, _turned(main_directions(rest_MH, 1)[0])])
     along_M2 = cloud_MH @ axes_2H.T
@@ -91,7 +88,7 @@ def fit(method: Method, evidence: Evidence) -> Plane:
     if not (scale_2 > 0).all():
         raise DataError("all reference samples are alike, so there is no plane to draw; sample with T > 0.")
     share = float(along_M2.var(0).sum() / cloud_MH.var(0).sum())
-    return Plane(method, axes_2H, scale_2, basis_KH, share, float(r2), words, used)
+    return Plane(method, axes_2H, scale_2, basis_KH, share, float(r2), evidence.fitting, used)
 
 
 def main_directions(x_NH: Floats, most: int) -> Floats:
@@ -129,8 +126,8 @@ def _drift_direction(evidence: Evidence) -> tuple[Floats, float, int]:
     """A discriminant is the regression of a label on states; the penalty regularises its covariance."""
     placed = evidence.reference.placed_N if evidence.reference.placed_N.any() else evidence.fitting_N
     usable = placed & evidence.fitting_N
-    moved = [frame for frame in np.unique(evidence.frame_N[usable & ~evidence.reference.reference_N])]
-    if not moved:
+    moved = np.unique(evidence.frame_N[usable & ~evidence.reference.reference_N])
+    if not len(moved):
         raise DataError("no policy but the reference has left samples yet, so there is no drift to show.")
     last = usable & (evidence.frame_N == moved[-1])
     start = usable & evidence.reference.reference_N

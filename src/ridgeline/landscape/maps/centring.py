@@ -4,8 +4,8 @@ Otherwise the map would be a map of topics. A prompt's mean is known from its re
 needs two; without them the mean over all prompts is taken and the sample counts as not placed.
 
 A reference sample is part of its own prompt's mean, so it lies nearer to it than a new one would: variance
-s^2 (1 - 1/n) instead of s^2 (1 + 1/n). Stretched by sqrt((n + 1) / (n - 1)) the reference cloud has the spread
-that new samples of the reference would have, so a policy that has not moved shows no drift.
+s^2 (1 - 1/n) instead of s^2 (1 + 1/n). Stretched by sqrt((n + 1) / (n - 1)) the reference cloud has the
+spread that new samples of the reference would have, so a policy that has not moved shows no drift.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class Reference:
     def centre(self, values: Floats, *, stretch: bool) -> Floats:
         """``values`` ``[N, ...]`` minus the prompt's reference mean; nan entries (no reward) stay nan."""
         shape = (-1,) + (1,) * (values.ndim - 1)
-        centred = values - self._means(values)
+        centred = values - self.means(values)
         return centred * self.stretch_N.reshape(shape) if stretch else centred
 
-    def _means(self, values: Floats) -> Floats:
+    def means(self, values: Floats) -> Floats:
         """``[N, ...]``: the mean that each sample is compared with."""
         shape = (len(self.count_P), *values.shape[1:])
         sums, counts = np.zeros(shape), np.zeros(shape)
@@ -71,9 +71,7 @@ class Reference:
         return means
 
 
-def group_residuals(
-    values: Floats, prompt_N: Integers, frame_N: Integers
-) -> tuple[Floats, np.ndarray]:
+def group_residuals(values: Floats, prompt_N: Integers, frame_N: Integers) -> tuple[Floats, np.ndarray]:
     """Values minus the mean of their group (one prompt in one frame), and which groups have two members.
 
     Scaled by sqrt(n / (n - 1)), so that groups of different sizes have one spread. What is left knows

@@ -141,7 +141,9 @@ def _chosen(
 
 
 def _table(frames: Sequence[FrameFiles], rows: Sequence[tuple[int, Path, Sample, bool]]) -> Table:
-    prompts = {prompt: number for number, prompt in enumerate(dict.fromkeys(row[2].prompt_id for row in rows))}
+    prompts = {
+        prompt: number for number, prompt in enumerate(dict.fromkeys(row[2].prompt_id for row in rows))
+    }
     return Table(
         steps=tuple(frame.step for frame in frames),
         prompts=tuple(prompts),

@@ -97,9 +97,7 @@ def _known(source: MapSource, path: Path, folder: Path) -> _Known:
     except DataError:
         return known
     if features.fractions == FRACTIONS:
-        for prompt, index, states in zip(
-            features.prompt_ids, features.indices, features.states, strict=True
-        ):
+        for prompt, index, states in zip(features.prompt_ids, features.indices, features.states, strict=True):
             known.states.setdefault((prompt, int(index)), states)
     return known
 

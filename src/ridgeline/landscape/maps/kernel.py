@@ -48,9 +48,7 @@ def regress(points_N2: Floats, values_N: Floats, at_M2: Floats, bandwidth: float
     return Smooth(*(np.concatenate(column) for column in columns))
 
 
-def leave_prompt_out(
-    points_N2: Floats, values_N: Floats, prompt_N: Integers, bandwidth: float
-) -> Floats:
+def leave_prompt_out(points_N2: Floats, values_N: Floats, prompt_N: Integers, bandwidth: float) -> Floats:
     """Every sample predicted from the samples of all other prompts, ``[N]``.
 
     Where those are too far away to weigh anything, the prediction is their plain mean. Samples of one prompt

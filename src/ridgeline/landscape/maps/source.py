@@ -76,7 +76,9 @@ def find_source(run: str | Path, stage: str | None) -> MapSource:
     if stage is None:
         left = [number for number in numbers if _has_samples(folder.stage(number, stages[number]["name"]))]
         if not left:
-            raise UsageError(f"{run} has no samples yet; wait for the first step of one of {', '.join(names)}.")
+            raise UsageError(
+                f"{run} has no samples yet; wait for the first step of one of {', '.join(names)}."
+            )
         return _source(folder, recipe, left[-1])
     for number, name in zip(numbers, names, strict=True):
         if stage in (name, folder.stage(number, name).path.name):
@@ -97,7 +99,9 @@ def _recipe(run: RunFolder) -> dict[str, Any]:
             return recipe
     except (json.JSONDecodeError, KeyError, TypeError):
         pass
-    raise DataError(f"the recipe of {run.path} (.recipe.json) is damaged; restore the run folder from a copy.")
+    raise DataError(
+        f"the recipe of {run.path} (.recipe.json) is damaged; restore the run folder from a copy."
+    )
 
 
 def _settings(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -138,9 +142,7 @@ def _model(run: RunFolder, recipe: Mapping[str, Any], name: str) -> str:
     raise DataError(f"the recipe of {run.path} refers to '{name}', which is none of its stages.")
 
 
-def _layers(
-    settings: Mapping[str, Any], stages: list[Any]
-) -> tuple[dict[str, RewardName], dict[str, str]]:
+def _layers(settings: Mapping[str, Any], stages: list[Any]) -> tuple[dict[str, RewardName], dict[str, str]]:
     """Gold is a reward that is watched and never trained on: what annotated, else the first monitor."""
     monitors, trained = (_names(settings.get(key)) for key in ("monitor", "reward"))
     label = trained[0] if len(trained) == 1 else TOTAL

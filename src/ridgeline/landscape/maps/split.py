@@ -8,6 +8,7 @@ import numpy as np
 
 from ridgeline.landscape.maps.collect import Table
 
+HALVES = "half of the prompts"
 ENOUGH = 100
 """Samples on either side for held-out prompts to be kept for judging."""
 
@@ -24,7 +25,7 @@ def fitting_prompts(table: Table, *, seed: int, halves: bool) -> tuple[np.ndarra
     side_P = np.array([_side(prompt, seed) for prompt in table.prompts])
     if side_P.all() or not side_P.any():
         side_P[: max(1, len(side_P) // 2)] = ~side_P[0]
-    return side_P[table.prompt_N], "half of the prompts"
+    return side_P[table.prompt_N], HALVES
 
 
 def _side(prompt: str, seed: int) -> bool:

@@ -29,7 +29,12 @@ def draw_compass(axes: Axes, scene: Scene) -> None:
         return
     scale = compass_scale(scene)
     plate = Circle(
-        tuple(pin), SHARE * scene.width * 1.08, facecolor=theme.surface, edgecolor="none", alpha=0.55, zorder=6.6
+        tuple(pin),
+        SHARE * scene.width * 1.08,
+        facecolor=theme.surface,
+        edgecolor="none",
+        alpha=0.55,
+        zorder=6.6,
     )
     axes.add_patch(plate)
     centre = pin + scale * compass.mean
@@ -41,7 +46,14 @@ def draw_compass(axes: Axes, scene: Scene) -> None:
         alpha=0.12,
         zorder=7,
     )
-    edge = Ellipse(tuple(centre), *(2 * scale * compass.sigma), fill=False, edgecolor=theme.ink, linewidth=1.0, zorder=7.1)
+    edge = Ellipse(
+        tuple(centre),
+        *(2 * scale * compass.sigma),
+        fill=False,
+        edgecolor=theme.ink,
+        linewidth=1.0,
+        zorder=7.1,
+    )
     edge.set_gid("compass-spread")
     axes.add_patch(spread)
     axes.add_patch(edge)

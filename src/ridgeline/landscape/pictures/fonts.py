@@ -8,12 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.resources import as_file, files
+from typing import Any
 
-FACES = {("normal", 400): "Inter-Regular.ttf", ("normal", 600): "Inter-SemiBold.ttf", ("italic", 400): "Inter-Italic.ttf"}
+FACES = {
+    ("normal", 400): "Inter-Regular.ttf",
+    ("normal", 600): "Inter-SemiBold.ttf",
+    ("italic", 400): "Inter-Italic.ttf",
+}
 """(style, weight) -> file in ``fonts/``: Inter 4 (SIL Open Font License), Latin and Greek."""
 
-STACK = ["Inter", "Inter SemiBold", "DejaVu Sans"]
-BOLD = ["Inter SemiBold", "DejaVu Sans"]
+PLAIN: dict[str, Any] = {"fontfamily": ["Inter", "DejaVu Sans"]}
+BOLD: dict[str, Any] = {"fontfamily": ["Inter SemiBold", "DejaVu Sans"], "fontweight": 600}
+"""Styles of text."""
 
 
 @cache
@@ -38,7 +44,7 @@ def typography() -> Iterator[None]:
         "mathtext.fontset": "custom",
         "mathtext.rm": "Inter",
         "mathtext.it": "Inter:italic",
-        "mathtext.bf": "Inter SemiBold",
+        "mathtext.bf": "Inter:bold",
         "mathtext.cal": "Inter:italic",
         "mathtext.fallback": "stixsans",
         "svg.fonttype": "none",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ridgeline.landscape.pictures.fonts import BOLD
 from ridgeline.landscape.pictures.ground import signed
 from ridgeline.landscape.pictures.relief import contour_levels, contour_lines, label_places, without_gap
 from ridgeline.landscape.pictures.scene import ADVANTAGE, Array, Scene
@@ -27,7 +28,10 @@ def draw_corridor(axes: Axes, scene: Scene) -> None:
     for number, (level, line) in enumerate(scene.frame.contours):
         axes.fill(*line.T, color=scene.theme.mint, alpha=0.07, linewidth=0, zorder=3)
         (drawn,) = axes.plot(
-            *line.T, color=scene.theme.mint, linewidth=1.5 - 0.35 * (level > 0.8) - 0.35 * (level > 0.95), zorder=3.1
+            *line.T,
+            color=scene.theme.mint,
+            linewidth=1.5 - 0.35 * (level > 0.8) - 0.35 * (level > 0.95),
+            zorder=3.1,
         )
         drawn.set_linestyle("-" if level < 0.8 else (0, (6, 2)) if level < 0.95 else (0, (2, 2)))
         drawn.set_gid(f"corridor-{number}")
@@ -46,9 +50,7 @@ def _draw_tube(axes: Axes, scene: Scene) -> None:
         radius = math.sqrt(-2 * math.log(1 - level))
         for points, codes in zip(*tracer.filled(-1.0, radius), strict=True):
             shape = Path(points, codes)
-            axes.add_patch(
-                PathPatch(shape, facecolor=scene.theme.mint, alpha=0.10, linewidth=0, zorder=3)
-            )
+            axes.add_patch(PathPatch(shape, facecolor=scene.theme.mint, alpha=0.10, linewidth=0, zorder=3))
         dashes = ("solid", (0, (6, 2)), (0, (2, 2)))[min(number, 2)]
         edge = LineCollection(
             tracer.lines(radius),
@@ -103,7 +105,7 @@ def draw_value(axes: Axes, scene: Scene, taken: list[Array]) -> list[Array]:
             *place,
             signed(level),
             fontsize=6.5,
-            fontfamily=["Inter SemiBold", "DejaVu Sans"],
+            **BOLD,
             color=scene.theme.value,
             ha="center",
             va="center",
@@ -213,7 +215,12 @@ def draw_route(axes: Axes, scene: Scene) -> None:
         from matplotlib.patches import Circle
 
         ring = Circle(
-            (goal[0], goal[1]), goal[2], fill=False, edgecolor=theme.accent, linewidth=1.2, linestyle=(0, (1, 1.5))
+            (goal[0], goal[1]),
+            goal[2],
+            fill=False,
+            edgecolor=theme.accent,
+            linewidth=1.2,
+            linestyle=(0, (1, 1.5)),
         )
         ring.set_gid("goal")
         ring.set_zorder(4.3)

@@ -126,12 +126,7 @@ def contour_lines(
     fine = np.where(refined_mask(np.isfinite(field), size), fine, np.nan)
     x, y = np.linspace(axis_x[0], axis_x[-1], size), np.linspace(axis_y[0], axis_y[-1], size)
     tracer = contour_generator(x, y, np.ma.masked_invalid(fine))
-    return [
-        (level, np.asarray(line))
-        for level in levels
-        for line in tracer.lines(level)
-        if len(line) > 3
-    ]
+    return [(level, np.asarray(line)) for level in levels for line in tracer.lines(level) if len(line) > 3]
 
 
 def label_places(

@@ -41,7 +41,7 @@ def goal_share(terrain: Terrain, grid: Grid) -> np.ndarray:
     fine_x, fine_y = np.meshgrid(offsets, offsets)
     fine = np.stack([fine_x.ravel(), fine_y.ravel()], -1)
     inside = terrain.in_goal(grid.points[:, None, :] + fine)
-    return inside.mean(1).reshape(grid.n, grid.n)
+    return np.asarray(inside.mean(1).reshape(grid.n, grid.n))
 
 
 def values(
@@ -54,8 +54,8 @@ def values(
 ) -> np.ndarray:
     """V_t(s), the expected altitude still to be collected from s with T - t steps left. `[T + 1, n, n]`
 
-    V_T = 0. horizon, gamma: those of the terrain unless given. In reward units. Source: Sutton and Barto 2018,
-    section 4.1.
+    V_T = 0. horizon, gamma: those of the terrain unless given. In reward units.
+    Source: Sutton and Barto 2018, section 4.1.
     """
     operator = operator_of(policy, grid)
     steps = terrain.horizon if horizon is None else horizon
@@ -91,7 +91,7 @@ def stationary_values(
 def occupancy(
     terrain: Terrain, policy: GaussianPolicy | Operator, grid: Grid, horizon: int | None = None
 ) -> np.ndarray:
-    """rho_t, the distribution of the state at every step, as mass on the nodes. `[T + 1, n, n]`, sums to 1."""
+    """rho_t, the distribution of the state at every step, as mass on the nodes: `[T + 1, n, n]`."""
     operator = operator_of(policy, grid)
     steps = terrain.horizon if horizon is None else horizon
     result = np.empty((steps + 1, grid.n, grid.n))
@@ -144,7 +144,7 @@ def trajectory_kl(
     grid: Grid,
     horizon: int | None = None,
 ) -> float:
-    """KL between whole paths of the policy and of the reference: sum_t E_rho_t KL(pi || ref). Nats per path."""
+    """KL between whole paths of policy and reference: sum_t E_rho_t KL(pi || ref). Nats per path."""
     visits = occupancy(terrain, policy, grid, horizon)[:-1].sum(0)
     return float((visits * step_kl(policy, reference, grid)).sum())
 
@@ -167,6 +167,6 @@ def fixed_point(constant: np.ndarray, shrink: Callable[[np.ndarray], np.ndarray]
     for _ in range(_MAX_SWEEPS):
         swept = constant + shrink(x)
         if np.abs(swept - x).max() <= _TOLERANCE:
-            return swept
+            return np.asarray(swept)
         x = swept
     raise RuntimeError(f"the fixed point was not reached in {_MAX_SWEEPS} sweeps")

@@ -3,8 +3,8 @@
     grad J = sum_t gamma^t E_{rho_t} E_{a ~ pi} [ grad log pi(a | s) (Q_t(s, a) - V_t(s)) ]
     Q_t(s, a) = r(s') + gamma V_{t+1}(s')
 
-With a reference and beta, of the penalised objective J - beta KL(paths): the penalty counts as a reward of -beta
-KL(pi(s) || ref(s)) for being in s, to which its own derivative at the visited states is added.
+With a reference and beta, of the penalised objective J - beta KL(paths): the penalty counts as a reward of
+-beta KL(pi(s) || ref(s)) for being in s, to which its own derivative at the visited states is added.
 Source: Sutton et al. 2000.
 """
 
@@ -31,11 +31,11 @@ def policy_gradient(
     reference: GaussianPolicy | None = None,
     beta: float = 0.0,
 ) -> Tensor:
-    """Gradient of J, or of J - beta KL where a reference is given, with respect to the flat parameters. `[356]`
+    """Gradient of J, or of J - beta KL where a reference is given, in the flat parameters. `[356]`
 
-    horizon, gamma: those of the terrain unless given. beta: reward units per nat; the KL is not discounted, so
-    that it is that of `trajectory_kl`. Raises ValueError for a beta other than 0 without a reference, or with
-    a discount below 1, for which the two would not add up to one objective.
+    horizon, gamma: those of the terrain unless given. beta: reward units per nat; the KL is not discounted,
+    so that it is that of `trajectory_kl`. Raises ValueError for a beta other than 0 without a reference, or
+    with a discount below 1, for which the two would not add up to one objective.
     """
     operator = operator_of(policy, grid)
     steps = terrain.horizon if horizon is None else horizon
@@ -81,12 +81,12 @@ def _action_values(
 def _score_surrogate(operator: Operator, weighted: np.ndarray) -> Tensor:
     """A number whose gradient is sum_s sum_k w_k grad log pi(a_k | s) weighted[s, k].
 
-    In mu and log sigma the score is z / sigma and z^2 - 1. The nodes are drawn in by c (see `operator`), hence
-    the integral of a slope is c times, that of a curvature c^2 times too small: both are divided out.
+    In mu and log sigma the score is z / sigma and z^2 - 1. The nodes are drawn in by c (see `operator`),
+    hence the integral of a slope is c times, that of a curvature c^2 times too small: both are divided out.
     """
-    z, narrow = operator.z, operator.narrow
-    along_mean = weighted @ (operator.weights[:, None] * z) / (operator.sigma * narrow)
-    along_log_std = (weighted @ (operator.weights[:, None] * (z**2 - 1))).sum(0) / narrow**2
+    z, weights, narrow = operator.z, operator.weights[:, None], operator.narrow
+    along_mean = weighted @ (weights * z) / (operator.sigma * narrow)
+    along_log_std = (weighted @ (weights * (z**2 - 1)) / narrow**2).sum(0)
     mean = operator.policy.mean(torch.from_numpy(operator.grid.points))
     return (mean * torch.from_numpy(along_mean)).sum() + (
         operator.policy.log_std * torch.from_numpy(along_log_std)

@@ -22,8 +22,8 @@ States = TypeVar("States", np.ndarray, Tensor)
 def corners(states: np.ndarray, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
     """The four nodes around each state and their bilinear weights, on a grid that spans the world.
 
-    states: `[..., 2]`, taken to the nearest point of the square when outside. Returns (indices, weights), both
-    `[..., 4]`: flat indices row * columns + column, and weights of at least 0 that sum to 1.
+    states: `[..., 2]`, taken to the nearest point of the square when outside. Returns (indices, weights),
+    both `[..., 4]`: flat indices row * columns + column, and weights of at least 0 that sum to 1.
     """
     x0, fx = _cell(states[..., 0], columns)
     y0, fy = _cell(states[..., 1], rows)
@@ -83,8 +83,8 @@ class Grid:
         offset = (middle + BOUND) / self.spacing - np.arange(self.n)
         half = spread / self.spacing
         if half == 0:
-            return np.maximum(0.0, 1 - np.abs(offset))
-        return (_hat_integral(offset + half) - _hat_integral(offset - half)) / (2 * half)
+            return np.asarray(np.maximum(0.0, 1 - np.abs(offset)))
+        return np.asarray((_hat_integral(offset + half) - _hat_integral(offset - half)) / (2 * half))
 
 
 def _cell(coordinate: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

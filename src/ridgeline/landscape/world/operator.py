@@ -1,9 +1,9 @@
 """One step of a policy on the grid, as a sparse matrix: M[s, s'] for every node s.
 
 The step is integrated by tensor Gauss-Hermite quadrature over the action and landed on the grid by bilinear
-weights. Landing between nodes spreads mass by f(1 - f) h^2 a coordinate, h^2 / 6 on average, which would make
-every walk wider than it is, step after step. The nodes are drawn in by just that much, so that the variance of
-a step is right: this takes most of the grid's bias away (measured in tests/landscape/world/test_exact.py).
+weights. A landing at share f of a cell spreads its mass by f(1 - f) h^2, which would make every walk wider
+than it is, step after step. The nodes of each state are therefore drawn in until the variance of the whole
+step is right: that takes most of the grid's bias away (measured in tests/landscape/world/test_exact.py).
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from ridgeline.landscape.world.terrain import STEP
 
 _LEAST_VARIANCE = 0.25
 """Share of a step's variance that stays with the nodes; below it the grid is too coarse for the policy."""
+
+_ROUNDS = 2
 
 
 def hermite(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -38,17 +40,18 @@ class Operator:
     def __init__(self, policy: GaussianPolicy, grid: Grid, nodes: int = 7, draw_in: bool = True) -> None:
         self.policy = policy
         self.grid = grid
+        self.drawn_in = draw_in
         z, weights = hermite(nodes)
         with torch.no_grad():
-            sigma = policy.log_std.exp().numpy()
-            mean = policy.mean(torch.from_numpy(grid.points)).numpy()
-        self.sigma = sigma
-        landing = grid.spacing**2 / 6 if draw_in else 0.0
-        self.narrow = np.sqrt(np.maximum(_LEAST_VARIANCE, 1 - landing / (STEP * sigma) ** 2))
-        self._axes = [
-            _axis_step(grid, grid.points[:, d] + STEP * mean[:, d], STEP * sigma[d] * self.narrow[d] * z)
-            for d in (0, 1)
-        ]
+            self.sigma = policy.log_std.exp().numpy()
+            centres = grid.points + STEP * policy.mean(torch.from_numpy(grid.points)).numpy()
+        self.narrow = np.ones((grid.n**2, 2))
+        self._axes = []
+        for axis, scale in enumerate(STEP * self.sigma):
+            centre = centres[:, axis]
+            if draw_in:
+                self.narrow[:, axis] = _drawn_in(grid, centre, scale * z, weights)
+            self._axes.append(_axis_step(grid, centre, np.outer(self.narrow[:, axis], scale * z)))
         self._axis_weights = weights
         self.z = np.stack([np.tile(z, nodes), np.repeat(z, nodes)], -1)
         self.weights = np.outer(weights, weights).ravel()
@@ -78,19 +81,19 @@ class Operator:
 
     def apply(self, field: np.ndarray) -> np.ndarray:
         """Expected field after one step from every node. `[n, n]` -> `[n, n]`."""
-        return (self.matrix @ field.reshape(-1)).reshape(field.shape)
+        return np.asarray(self.matrix @ field.reshape(-1)).reshape(field.shape)
 
     def transpose(self, mass: np.ndarray) -> np.ndarray:
         """Where the mass on the nodes is after one step; keeps its sum. `[n, n]` -> `[n, n]`."""
-        return (self.matrix.T @ mass.reshape(-1)).reshape(mass.shape)
+        return np.asarray(self.matrix.T @ mass.reshape(-1)).reshape(mass.shape)
 
     def at_landings(self, field: np.ndarray) -> np.ndarray:
         """The field where each quadrature action of each node lands. `[n, n]` -> `[n^2, K]`."""
-        return (self.landings @ field.reshape(-1)).reshape(-1, len(self.weights))
+        return np.asarray(self.landings @ field.reshape(-1)).reshape(-1, len(self.weights))
 
     def from_landings(self, mass: np.ndarray) -> np.ndarray:
         """Mass put on the actions of each node, moved to where they land. `[n^2, K]` -> `[n, n]`."""
-        return (self.landings.T @ mass.reshape(-1)).reshape(self.grid.n, self.grid.n)
+        return np.asarray(self.landings.T @ mass.reshape(-1)).reshape(self.grid.n, self.grid.n)
 
 
 def operator_of(policy: GaussianPolicy | Operator, grid: Grid) -> Operator:
@@ -100,6 +103,17 @@ def operator_of(policy: GaussianPolicy | Operator, grid: Grid) -> Operator:
     if policy.grid.n != grid.n:
         raise ValueError(f"the operator is of a {policy.grid.n} grid, the call of a {grid.n} grid")
     return policy
+
+
+def _drawn_in(grid: Grid, centre: np.ndarray, offsets: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The factor of each state by which its nodes draw in along one axis. `[n^2]`, 1 / 2 at least."""
+    variance = (weights * offsets**2).sum()
+    narrow = np.ones(len(centre))
+    for _ in range(_ROUNDS):  # the landings move with the factor, by little
+        _, shares = _axis_step(grid, centre, np.outer(narrow, offsets))
+        landing = (shares[..., 0] * shares[..., 1]) @ weights * grid.spacing**2
+        narrow = np.sqrt(np.maximum(_LEAST_VARIANCE, 1 - landing / variance))
+    return narrow
 
 
 def _axis_step(grid: Grid, centre: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ridgeline.landscape.world.exact import altitude, fixed_point, goal_share, infinite_discount, start_mass
 from ridgeline.landscape.world.grid import Grid
-from ridgeline.landscape.world.operator import Operator
+from ridgeline.landscape.world.operator import Operator, operator_of
 from ridgeline.landscape.world.policy import GaussianPolicy
 from ridgeline.landscape.world.terrain import Terrain
 
@@ -46,10 +46,11 @@ def optimum(
     layer: str = "gold",
     horizon: int | None = None,
 ) -> Optimum:
-    """The optimum of J - beta KL to the reference, undiscounted, over `horizon` steps (unless given: the terrain's).
+    """The optimum of J - beta KL to the reference, undiscounted, over `horizon` steps (default: the terrain's).
 
-    beta: reward units per nat, above 0; ValueError otherwise. A reference given as a policy is integrated with
-    9 x 9 actions instead of 7 x 7, because the optimum leans on the far ones.
+    beta: reward units per nat, above 0; ValueError otherwise. The reference is integrated with 9 x 9 actions
+    instead of 7 x 7, because the optimum leans on the far ones; one given as `optimum_operator(reference,
+    grid)` is not built again.
     """
     operator = _operator(reference, grid)
     steps = terrain.horizon if horizon is None else horizon
@@ -136,13 +137,20 @@ def _landed(operator: Operator, field: np.ndarray) -> np.ndarray:
     return operator.at_landings(field - (around - 4 * field) / 12)
 
 
+def optimum_operator(reference: GaussianPolicy, grid: Grid) -> Operator:
+    """The reference's step as the functions of this module need it."""
+    return Operator(reference, grid, OPTIMUM_NODES, draw_in=False)
+
+
 def _operator(reference: GaussianPolicy | Operator, grid: Grid) -> Operator:
-    return reference if isinstance(reference, Operator) else Operator(reference, grid, OPTIMUM_NODES, draw_in=False)
+    if isinstance(reference, GaussianPolicy):
+        return optimum_operator(reference, grid)
+    if reference.drawn_in:
+        raise ValueError("the nodes of this operator are drawn in; the optimum needs `optimum_operator`")
+    return operator_of(reference, grid)
 
 
-def _tilt(
-    action_values: np.ndarray, beta: float, log_weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _tilt(action_values: np.ndarray, beta: float, log_weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """log sum_k w_k e^{Q_k / beta} `[n^2]`, and the shares w_k e^{Q_k / beta} / sum, from Q `[n^2, K]`."""
     if not beta > 0:
         raise ValueError(f"beta = {beta} must be above 0: without a price of KL there is no finite optimum")
@@ -166,4 +174,4 @@ def _discounted(operator: Operator, share: np.ndarray, discount: float, field: n
 def _step_kl(share: np.ndarray, log_weights: np.ndarray, grid: Grid) -> np.ndarray:
     """KL(tilted || reference) of one action, `[n, n]` nats; a share that underflowed to 0 counts as 0."""
     logs = np.log(np.where(share > 0, share, 1.0)) - log_weights
-    return (share * logs).sum(1).reshape(grid.n, grid.n)
+    return np.asarray((share * logs).sum(1).reshape(grid.n, grid.n))

@@ -45,8 +45,8 @@ def sample_paths(
 ) -> Paths:
     """Walk `count` paths. Equal seeds give equal paths, whatever else drew random numbers.
 
-    seed: one number, several (run, iteration, ...), or a generator to go on drawing from. start: one state, or
-    one for each path `[count, 2]`, instead of the terrain's start square. horizon: steps, instead of the
+    seed: one number, several (run, iteration, ...), or a generator to go on drawing from. start: one state,
+    or one for each path `[count, 2]`, instead of the terrain's start square. horizon: steps, instead of the
     terrain's. layer: the surface whose altitude is the reward.
     """
     random = np.random.default_rng(seed)

@@ -29,7 +29,7 @@ class GaussianPolicy(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for layer, (inputs, _) in zip(self.layers, sizes, strict=True):
-                for parameter in (layer.weight, layer.bias):
+                for parameter in layer.parameters():
                     parameter.uniform_(-(inputs**-0.5), inputs**-0.5, generator=generator)
             for parameter in self.layers[-1].parameters():
                 parameter.mul_(_LAST_LAYER_SCALE)

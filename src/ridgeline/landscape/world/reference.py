@@ -27,12 +27,12 @@ _MAX_ITERATIONS = 60
 def clone_route(
     route: Sequence[tuple[float, float]], terrain: Terrain, sigma: float | None = None, seed: int = 0
 ) -> GaussianPolicy:
-    """A policy that walks along the route at an even pace, to arrive at the terrain's horizon, and stays there.
+    """A policy that walks along the route at an even pace, arrives at the horizon and stays there.
 
     Its mean is fitted by least squares to what `route_action` does at 600 states, two thirds of them near the
     route. The route should not cross itself: the policy knows where it is and not when. sigma: standard
-    deviation of the actions, the terrain's unless given. The same seed gives the same policy. Raises DataError
-    for fewer than 2 points, or points that are not finite.
+    deviation of the actions, the terrain's unless given. The same seed gives the same policy. Raises
+    DataError for fewer than 2 points, or points that are not finite.
     """
     line = np.asarray(route, dtype=np.float64)
     if line.ndim != 2 or line.shape[-1] != 2 or len(line) < 2 or not np.isfinite(line).all():
@@ -72,10 +72,10 @@ def route_action(line: np.ndarray, states: np.ndarray, horizon: int) -> np.ndarr
 
 @dataclass(frozen=True)
 class Corridor:
-    """The reference's own cloud, step by step: mean `[T + 1, 2]`, cov `[T + 1, 2, 2]`, in units of the world.
+    """The reference's own cloud, step by step: mean `[T + 1, 2]`, cov `[T + 1, 2, 2]`, world units.
 
-    The tube of a budget of e nats is sqrt(2 e) standard deviations wide (`tube_width`): in the linear-Gaussian
-    approximation that is the least KL that shifts the mean position of step t by so much.
+    The tube of a budget of e nats is sqrt(2 e) standard deviations wide (`tube_width`): in the
+    linear-Gaussian approximation that is the least KL that shifts the mean position of step t by so much.
     """
 
     mean: np.ndarray
@@ -95,7 +95,8 @@ def corridor(
 def ring_radius(sigma: np.ndarray, nats: float) -> np.ndarray:
     """sigma sqrt(2 e): how far the mean action may move from the reference's for e nats a step. Action units.
 
-    sigma: that of both policies, `[2]`; an ellipse when its entries differ. KL = |mu - mu_ref|^2 / (2 sigma^2)
+    sigma: that of both policies, `[2]`; an ellipse when its entries differ. From KL = |mu - mu_ref|^2 /
+    (2 sigma^2).
     """
     return np.asarray(sigma) * tube_width(nats)
 

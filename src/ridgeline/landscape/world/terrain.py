@@ -182,7 +182,9 @@ def _check_layers(layers: tuple[Layer, ...]) -> None:
 
 def _check_image(key: str, image: np.ndarray) -> None:
     if image.ndim != 2 or not all(2 <= size <= MAX_IMAGE for size in image.shape):
-        raise DataError(f"{key}: shape {list(image.shape)}; a height map is 2 x 2 to {MAX_IMAGE} x {MAX_IMAGE}")
+        raise DataError(
+            f"{key}: shape {list(image.shape)}; a height map is 2 x 2 to {MAX_IMAGE} x {MAX_IMAGE}"
+        )
     if not (np.isfinite(image).all() and np.abs(image).max() <= MAX_ALTITUDE):
         raise DataError(f"{key}: every altitude must be a finite number of at most {MAX_ALTITUDE:g} in size")
 
@@ -194,4 +196,6 @@ def _number(key: str, value: float, low: float, high: float) -> None:
 
 def _point(key: str, point: tuple[float, ...], bound: float) -> None:
     if len(point) != 2 or not all(abs(value) <= bound for value in point):
-        raise DataError(f"{key}: {list(point)} must be (x, y) within {bound:g} of 0: the world is the square +-3")
+        raise DataError(
+            f"{key}: {list(point)} must be (x, y) within {bound:g} of 0: the world is the square +-3"
+        )

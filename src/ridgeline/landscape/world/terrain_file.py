@@ -1,11 +1,11 @@
 """Terrains as data: TOML files and the plain dictionary that travels to the browser and back.
 
-    name = "ravine"                      title, start, start_spread, horizon, gamma, sigma, sea_level,
-    route = [[x, y], ...]                and optionally goal = [x, y, radius]
-    [layers.gold]
-    bumps = [[x, y, width, height], ...]
-    image = "hill.png"                   or .npy, .csv beside the file, or rows of numbers, lowest y first
-    image_range = [0.0, 1.5]             altitude of black and of white, for a picture
+name = "ravine"                      title, start, start_spread, horizon, gamma, sigma, sea_level,
+route = [[x, y], ...]                and optionally goal = [x, y, radius]
+[layers.gold]
+bumps = [[x, y, width, height], ...]
+image = "hill.png"                   or .npy, .csv beside the file, or rows of numbers, lowest y first
+image_range = [0.0, 1.5]             altitude of black and of white, for a picture
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ def parse_terrain(text: str, source: str = "terrain", folder: Path | None = None
     return terrain_from_dict(data, source, folder)
 
 
-def terrain_from_dict(data: Mapping[str, Any], source: str = "terrain", folder: Path | None = None) -> Terrain:
+def terrain_from_dict(
+    data: Mapping[str, Any], source: str = "terrain", folder: Path | None = None
+) -> Terrain:
     """The terrain of a plain dictionary, as TOML or JSON gives it; arguments as `parse_terrain`."""
     try:
         return _terrain(data, folder)
@@ -194,7 +196,7 @@ def _grey(path: Path) -> np.ndarray:
     pixels = np.asarray(imread(path), dtype=np.float64)
     if pixels.ndim == 3:
         colours = pixels[..., :1] if pixels.shape[-1] < 3 else pixels[..., :3]
-        return colours.mean(-1)
+        return np.asarray(colours.mean(-1))
     return pixels
 
 

@@ -1,14 +1,16 @@
 // The layer of HTML over the picture, shared by both views: labels, the pin's and other handles, the height probe,
 // and all pointer and keyboard work that moves things over the ground.
 import { place, textWidth, type Anchor } from './labels';
+import './view.css';
 import type { Drag, Handle, Phase, Place, Tool } from './view';
 
 export interface Label {
   text: string;
   x: number;
   y: number;
-  /** Altitude in scene units above the ground at (x, y). */
+  /** Scene units above the ground at (x, y), or above zero when `absolute`. */
   lift: number;
+  absolute?: boolean;
   tone: 'spot' | 'value' | 'axis' | 'mark' | 'mint' | 'ghost';
   priority: number;
   gap: number;
@@ -16,7 +18,7 @@ export interface Label {
 
 export interface Projection {
   pick(x: number, y: number): Place | null;
-  projectLifted(x: number, y: number, lift: number): Place & { hidden: boolean };
+  projectLifted(x: number, y: number, lift: number, absolute?: boolean): Place & { hidden: boolean };
   probeText(place: Place): string;
   pinText(): string;
 }
@@ -34,6 +36,8 @@ export class Overlay {
   private readonly probe: HTMLDivElement;
   private readonly capture: HTMLDivElement;
   private readonly pinButton: HTMLButtonElement;
+  private readonly divider: HTMLButtonElement;
+  private swipeAt: number | null = null;
   private labels: Label[] = [];
   private nodes: HTMLSpanElement[] = [];
   private handles: Handle[] = [];
@@ -59,11 +63,16 @@ export class Overlay {
     this.pinButton = element('button', 'rl-handle rl-pin');
     this.pinButton.type = 'button';
     this.pinButton.hidden = true;
-    this.layer.append(this.capture, this.labelLayer, this.pinButton, this.probe);
+    this.divider = element('button', 'rl-divider');
+    this.divider.type = 'button';
+    this.divider.hidden = true;
+    this.divider.setAttribute('aria-label', 'Divider between the two layers; arrow keys move it');
+    this.layer.append(this.capture, this.labelLayer, this.divider, this.pinButton, this.probe);
     host.append(this.layer);
     this.listenSurface();
     this.listenHandle(this.pinButton, () => 'pin', () => this.pin);
     this.listenStrokes();
+    this.listenDivider();
   }
 
   onPick(listener: (place: Place) => void): void {
@@ -126,6 +135,13 @@ export class Overlay {
     }
   }
 
+  /** Shows the divider at a fraction of the width, or hides it. */
+  setSwipe(at: number | null): void {
+    this.swipeAt = at;
+    this.divider.hidden = at === null;
+    if (at !== null) this.divider.style.left = `${(at * 100).toFixed(2)}%`;
+  }
+
   /** Puts everything where the camera of the moment sees it. */
   update(width: number, height: number): void {
     const taken: { left: number; top: number; width: number; height: number }[] = [];
@@ -140,7 +156,7 @@ export class Overlay {
     }
     const seen: boolean[] = [];
     const anchors: Anchor[] = this.labels.map((label, i) => {
-      const at = this.projection.projectLifted(label.x, label.y, label.lift);
+      const at = this.projection.projectLifted(label.x, label.y, label.lift, label.absolute);
       seen[i] = !at.hidden;
       const size = label.tone === 'value' || label.tone === 'mark' ? 13 : 12;
       const pad = label.tone === 'value' || label.tone === 'mark' ? 12 : 6;
@@ -267,6 +283,26 @@ export class Overlay {
       };
       this.emit(what(), to, 'move');
       this.emit(what(), to, 'end');
+    });
+  }
+
+  private listenDivider(): void {
+    const tell = (at: number, phase: Phase): void => this.emit('swipe', { x: Math.min(0.98, Math.max(0.02, at)), y: 0 }, phase);
+    this.divider.addEventListener('pointerdown', (event) => {
+      event.preventDefault();
+      this.divider.focus();
+      this.divider.setPointerCapture(event.pointerId);
+    });
+    this.divider.addEventListener('pointermove', (event) => {
+      if (!this.divider.hasPointerCapture(event.pointerId)) return;
+      tell(this.local(event).x / this.host.clientWidth, 'move');
+    });
+    this.divider.addEventListener('keydown', (event) => {
+      const nudge = NUDGE[event.key];
+      if (!nudge || !nudge[0] || this.swipeAt === null) return;
+      event.preventDefault();
+      event.stopPropagation();
+      tell(this.swipeAt + nudge[0] * 0.02, 'move');
     });
   }
 

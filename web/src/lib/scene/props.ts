@@ -2,6 +2,7 @@
 import * as THREE from 'three';
 import type { Field } from './field';
 import { rgb, type Palette } from './palette';
+import { pointScale } from './points';
 
 /** A glossy sphere, lit as the ground is. */
 export class PinHead {
@@ -112,7 +113,7 @@ export class Cloud {
     const material = new THREE.ShaderMaterial({
       vertexShader: `attribute vec4 tint; attribute vec2 form; varying vec4 t; varying float away; uniform float ratio;
         void main() { t = tint; away = form.y; vec4 p = projectionMatrix * modelViewMatrix * vec4(position, 1.0);
-        p.z -= 0.002 * p.w; gl_Position = p; gl_PointSize = form.x * ratio; }`,
+        p.z -= 0.0006 * p.w; gl_Position = p; gl_PointSize = form.x * ratio; }`,
       fragmentShader: `varying vec4 t; varying float away; uniform float fade;
         void main() { vec2 q = gl_PointCoord * 2.0 - 1.0; float r = length(q); float a; vec3 c = t.rgb;
         if (away > 0.5) { float k = min(abs(q.x - q.y), abs(q.x + q.y)); a = (1.0 - smoothstep(0.22, 0.42, k)) * (1.0 - smoothstep(0.9, 1.0, r)); }
@@ -153,14 +154,6 @@ export class Cloud {
     this.points.geometry.dispose();
     this.points.material.dispose();
   }
-}
-
-/** A large |advantage| among the points: their 90th percentile. */
-export function pointScale(rows: Float32Array): number {
-  const sizes: number[] = [];
-  for (let i = 4; i < rows.length; i += 8) if (Number.isFinite(rows[i])) sizes.push(Math.abs(rows[i]));
-  sizes.sort((a, b) => a - b);
-  return sizes[Math.floor(0.9 * (sizes.length - 1))] || 1;
 }
 
 /** The table under the model: paper with a faint graticule, and the soft shadow that the model throws. */

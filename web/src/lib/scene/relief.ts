@@ -1,5 +1,5 @@
 // Light on the relief: slopes, cast shadow of a low north-western sun, and the darkness of hollows.
-import type { Field } from './field';
+import { Field } from './field';
 
 /** Towards the key light: from the north-west, 40 degrees up, as on printed maps. */
 export const SUN: [number, number, number] = normalise([-0.62, 0.56, 0.66]);
@@ -104,4 +104,18 @@ export function blur(source: Float32Array, n: number, radius: number): Float32Ar
     }
   }
   return out;
+}
+
+/** Fog from the standard error: none below 4 % of the altitude range, full at 25 %. */
+export function fogField(se: Field | null, range: [number, number], n: number): Field | null {
+  if (!se) return null;
+  const span = range[1] - range[0];
+  const data = se.data.map((value) => (Number.isNaN(value) ? 1 : Math.min(1, Math.max(0, (value / span - 0.04) / 0.21))));
+  return data.some((value) => value > 0) ? new Field(data, se.n, se.x, se.y).resample(n) : null;
+}
+
+/** The mask as a smooth field whose half level is the coast of what was sampled; null when nothing is missing. */
+export function maskField(mask: Uint8Array | null, like: Field, n: number): Field | null {
+  if (!mask || mask.every((each) => each === 1)) return null;
+  return new Field(Float32Array.from(mask), like.n, like.x, like.y).resample(n);
 }

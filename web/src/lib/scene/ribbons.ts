@@ -30,7 +30,7 @@ void main() {
   p.xy += n * side * reach / (viewport * 0.5) * p.w;
   vTint = tint; vSide = side * (vHalf + 1.0); vDash = style.y; vCase = style.z;
   // A hair towards the eye, so that a drape is not eaten by the ground it lies on.
-  p.z -= 0.0012 * p.w * style.w;
+  p.z -= 0.0003 * p.w * style.w;
   gl_Position = p;
 }`;
 

@@ -1,0 +1,83 @@
+"""The altitude strip: the told path unrolled, a bar for the reward of every step, their sum beside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ridgeline.landscape.pictures.ground import CAPTION, signed
+from ridgeline.landscape.pictures.scene import ADVANTAGE, ALTITUDE, VALUE, Scene
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def draw_strip(axes: Axes, scene: Scene) -> None:
+    """Bars of altitude along the told path where every step is rewarded, else V with the final reward."""
+    path, theme = scene.told, scene.theme
+    if path is None:
+        return
+    axes.set_facecolor("none")
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_visible(False)
+    axes.axhline(0, color=theme.ink, linewidth=0.7, zorder=3)
+    axes.set_xlim(0.4, len(path) - 0.4)
+    axes.tick_params(length=0, labelsize=7, labelcolor=theme.muted, pad=3)
+    steps = np.arange(1, len(path))
+    heights = path[1:, ALTITUDE].astype(float)
+    rewarded = np.isfinite(heights)
+    if not rewarded.all() and np.isfinite(path[:, VALUE]).any():
+        (line,) = axes.plot(
+            np.arange(len(path)),
+            path[:, VALUE],
+            color=theme.value,
+            linewidth=1.4,
+            linestyle=(0, (4, 2.2)),
+            zorder=2,
+        )
+        line.set_gid("strip-value")
+    positive = np.nan_to_num(path[1:, ADVANTAGE]) >= 0
+    for name, colour, chosen, hatch in (
+        ("up", theme.accent, positive & rewarded, None),
+        ("down", theme.cool, ~positive & rewarded, "/////"),
+    ):
+        bars = axes.bar(
+            steps[chosen],
+            heights[chosen],
+            width=0.78,
+            color=colour,
+            edgecolor=theme.paper,
+            hatch=hatch,
+            linewidth=0,
+            zorder=2,
+        )
+        for bar, step in zip(bars, steps[chosen], strict=True):
+            bar.set_gid(f"strip-{name}-{step}")
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, 0) - 0.02 * (high - low), max(high, 0) + 0.12 * (high - low))
+    if 0 < scene.pin_row:
+        mark = axes.scatter(
+            scene.pin_row, axes.get_ylim()[1], s=26, color=theme.pin, marker="v", clip_on=False, zorder=4
+        )
+        mark.set_gid("strip-pin")
+    axes.set_yticks(_ticks(*axes.get_ylim()))
+    axes.set_yticklabels([signed(tick) for tick in axes.get_yticks()])
+    stride = max(1, round((len(path) - 1) / 12))
+    axes.set_xticks(range(stride, len(path), stride))
+    axes.set_xlabel(
+        "step t of the path drawn strongest", fontsize=CAPTION, color=theme.muted, loc="right", labelpad=2
+    )
+
+
+def strip_sum(scene: Scene) -> float:
+    """The sum of the bars: the undiscounted return of the told path."""
+    return 0.0 if scene.told is None else float(np.nansum(scene.told[1:, ALTITUDE]))
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    from ridgeline.landscape.pictures.relief import round_step
+
+    step = round_step((high - low) / 3)
+    return [step * k for k in range(int(np.ceil(low / step)), int(np.floor(high / step)) + 1)]

@@ -1,0 +1,379 @@
+// The 2-D view: a printed relief map. Canonical: it needs no WebGL, prints, exports, and speaks to screen readers.
+import { Model } from '../scene/model';
+import { Overlay, type Projection } from '../scene/overlay';
+import type { Camera, Drag, Element, Frame, Handle, LandscapeView, Overlays, Pin, Place, Stats, Terrain, Tool } from '../scene/view';
+import { reliefCanvas } from './relief';
+import {
+  contourMarkup,
+  frameMarkup,
+  fromSheet,
+  GROUPS,
+  linesMarkup,
+  mapLabels,
+  mapSvg,
+  paintedMarkup,
+  pathsMarkup,
+  pinMarkup,
+  pointsMarkup,
+  toSheet,
+  type Group,
+  type Sheet,
+} from './svg';
+
+const MARGIN = 46;
+const SVG = 'http://www.w3.org/2000/svg';
+
+export class Landscape2D implements LandscapeView, Projection {
+  readonly kind = '2d' as const;
+  readonly element: HTMLElement;
+  readonly model = new Model();
+  private readonly canvas = document.createElement('canvas');
+  private readonly svg = document.createElementNS(SVG, 'svg');
+  private readonly groups = new Map<Group, SVGGElement>();
+  private readonly clips: SVGRectElement[] = [];
+  private readonly overlay: Overlay;
+  private readonly observer: ResizeObserver;
+  private readonly dirty = new Set<Group | 'relief'>(['relief', ...GROUPS]);
+  private readonly cameraListeners: ((camera: Camera) => void)[] = [];
+  private state: Camera = { azimuth: 0, elevation: 90, distance: 1, target: [0, 0], top: true };
+  private width = 1;
+  private tall = 1;
+  private scheduled = 0;
+  private milliseconds = 0;
+  private drawn = 0;
+  private pictures: HTMLCanvasElement[] = [];
+
+  constructor(
+    host: HTMLElement,
+    private readonly options: { still: boolean; theme: 'light' | 'dark' },
+  ) {
+    this.element = document.createElement('div');
+    this.element.className = 'rl-view rl-map';
+    host.append(this.element);
+    this.canvas.tabIndex = 0;
+    this.canvas.setAttribute('role', 'img');
+    this.svg.setAttribute('aria-hidden', 'true');
+    this.svg.setAttribute('class', 'rl-svg');
+    this.element.append(this.canvas, this.svg);
+    this.buildGroups();
+    this.overlay = new Overlay(this.element, this.canvas, this);
+    this.model.theme = options.theme;
+    this.listen();
+    this.observer = new ResizeObserver(() => this.resize());
+    this.observer.observe(this.element);
+    this.resize();
+  }
+
+  private buildGroups(): void {
+    const unique = `rl${Math.random().toString(36).slice(2, 8)}`;
+    const definitions = document.createElementNS(SVG, 'defs');
+    for (const side of ['a', 'b', 's']) {
+      const clip = document.createElementNS(SVG, 'clipPath');
+      clip.id = `${unique}${side}`;
+      const rect = document.createElementNS(SVG, 'rect');
+      clip.append(rect);
+      definitions.append(clip);
+      this.clips.push(rect);
+    }
+    this.svg.append(definitions);
+    const sheet = document.createElementNS(SVG, 'g');
+    sheet.setAttribute('clip-path', `url(#${unique}s)`);
+    this.svg.append(sheet);
+    for (const name of GROUPS) {
+      const group = document.createElementNS(SVG, 'g');
+      if (name === 'contours') group.setAttribute('clip-path', `url(#${unique}a)`);
+      if (name === 'second') group.setAttribute('clip-path', `url(#${unique}b)`);
+      this.groups.set(name, group);
+      (name === 'frame' || name === 'pin' ? this.svg : sheet).append(group);
+    }
+  }
+
+  private sheet(): Sheet {
+    const { x, y } = this.model.ground;
+    const free = Math.min((this.width - 2 * MARGIN) / (x[1] - x[0]), (this.tall - 2 * MARGIN) / (y[1] - y[0]));
+    const unit = Math.max(4, free) / this.state.distance;
+    const [cx, cy] = this.state.target;
+    const middle: Place = { x: (x[0] + x[1]) / 2 + cx, y: (y[0] + y[1]) / 2 + cy };
+    return {
+      left: this.width / 2 - (middle.x - x[0]) * unit + 6,
+      top: this.tall / 2 - (y[1] - middle.y) * unit - 4,
+      unit,
+      x,
+      y,
+    };
+  }
+
+  setTerrain(terrain: Terrain): void {
+    this.model.setTerrain(terrain);
+    this.touch('relief', ...GROUPS);
+  }
+
+  setFrame(frame: Frame): void {
+    this.model.setFrame(frame);
+    this.touch('painted', 'lines', 'paths', 'points', 'pin');
+    if (this.model.overlays.occupancy) this.touch('relief');
+  }
+
+  setPin(pin: Pin | null): void {
+    this.model.pin = pin;
+    this.touch('pin');
+  }
+
+  setOverlays(overlays: Partial<Overlays>): void {
+    const before = this.model.overlays;
+    this.model.overlays = { ...before, ...overlays };
+    const after = this.model.overlays;
+    this.overlay.setSwipe(after.swipe ? after.swipeAt : null);
+    if (before.occupancy !== after.occupancy || before.swipe !== after.swipe) this.touch('relief');
+    this.touch(...GROUPS);
+  }
+
+  setHandles(handles: Handle[]): void {
+    this.overlay.setHandles(handles);
+    this.touch();
+  }
+
+  setTool(tool: Tool): void {
+    this.overlay.setTool(tool);
+  }
+
+  setTheme(theme: 'light' | 'dark'): void {
+    this.model.theme = theme;
+    this.touch('relief', ...GROUPS);
+  }
+
+  setCamera(camera: Partial<Camera>): void {
+    const wanted = { ...this.state, ...camera };
+    const { x } = this.model.ground;
+    const half = (x[1] - x[0]) / 2;
+    const inside = (value: number): number => Math.min(half, Math.max(-half, value));
+    this.state = {
+      ...wanted,
+      top: true,
+      distance: Math.min(1.6, Math.max(0.15, wanted.distance)),
+      target: [inside(wanted.target[0]), inside(wanted.target[1])],
+    };
+    this.touch(...GROUPS);
+  }
+
+  camera(): Camera {
+    return { ...this.state };
+  }
+
+  highlight(element: Element | null): void {
+    this.model.element = element;
+    this.touch('relief', ...GROUPS);
+  }
+
+  onPick(listener: (place: Place) => void): void {
+    this.overlay.onPick(listener);
+  }
+
+  onDrag(listener: (drag: Drag) => void): void {
+    this.overlay.onDrag(listener);
+  }
+
+  onHover(listener: (place: Place | null) => void): void {
+    this.overlay.onHover(listener);
+  }
+
+  onCamera(listener: (camera: Camera) => void): void {
+    this.cameraListeners.push(listener);
+  }
+
+  /** A canvas cannot be lost. */
+  onLost(): void {}
+
+  private moved(camera: Partial<Camera>): void {
+    this.setCamera(camera);
+    for (const listener of this.cameraListeners) listener(this.camera());
+  }
+
+  private listen(): void {
+    const { canvas } = this;
+    let grip: Place | null = null;
+    canvas.addEventListener('pointerdown', (event) => {
+      grip = { x: event.clientX, y: event.clientY };
+      canvas.setPointerCapture(event.pointerId);
+    });
+    canvas.addEventListener('pointerup', () => (grip = null));
+    canvas.addEventListener('pointermove', (event) => {
+      if (!grip || !event.buttons) return;
+      this.pan(event.clientX - grip.x, event.clientY - grip.y);
+      grip = { x: event.clientX, y: event.clientY };
+    });
+    canvas.addEventListener(
+      'wheel',
+      (event) => {
+        event.preventDefault();
+        this.moved({ distance: this.state.distance * Math.exp(event.deltaY * 0.0011) });
+      },
+      { passive: false },
+    );
+    canvas.addEventListener('keydown', (event) => {
+      const steps: Record<string, [number, number]> = { ArrowLeft: [40, 0], ArrowRight: [-40, 0], ArrowUp: [0, 40], ArrowDown: [0, -40] };
+      if (event.ctrlKey || event.metaKey || event.altKey) return;
+      if (steps[event.key]) this.pan(...steps[event.key]);
+      else if (event.key === '+' || event.key === '=') this.moved({ distance: this.state.distance * 0.88 });
+      else if (event.key === '-') this.moved({ distance: this.state.distance / 0.88 });
+      else if (event.key === 'Home' || event.key === '0') this.moved({ distance: 1, target: [0, 0] });
+      else return;
+      event.preventDefault();
+      event.stopPropagation();
+    });
+  }
+
+  private pan(dx: number, dy: number): void {
+    const { unit } = this.sheet();
+    const [cx, cy] = this.state.target;
+    this.moved({ target: [cx - dx / unit, cy + dy / unit] });
+  }
+
+  private touch(...parts: (Group | 'relief')[]): void {
+    for (const part of parts) this.dirty.add(part);
+    if (!this.scheduled) this.scheduled = requestAnimationFrame(() => this.draw());
+  }
+
+  private resize(): void {
+    this.width = Math.max(1, this.element.clientWidth);
+    this.tall = Math.max(1, this.element.clientHeight);
+    const ratio = this.options.still ? 1 : Math.min(2, devicePixelRatio || 1);
+    this.canvas.width = this.width * ratio;
+    this.canvas.height = this.tall * ratio;
+    this.canvas.style.width = `${this.width}px`;
+    this.canvas.style.height = `${this.tall}px`;
+    this.svg.setAttribute('width', String(this.width));
+    this.svg.setAttribute('height', String(this.tall));
+    this.touch(...GROUPS);
+  }
+
+  private other(): string | null {
+    const { swipe } = this.model.overlays;
+    return swipe && swipe !== this.model.terrain.active && this.model.terrain.layers[swipe] ? swipe : null;
+  }
+
+  private draw(): void {
+    this.scheduled = 0;
+    const began = performance.now();
+    const sheet = this.sheet();
+    const { model } = this;
+    if (this.dirty.has('relief')) {
+      const names = [model.terrain.active, this.other()].filter((name) => name !== null);
+      this.pictures = names.map((name) => reliefCanvas(model, name, model.ground.n < 60 ? 193 : 385));
+    }
+    this.paintRelief(sheet);
+    const builders: Record<Group, () => string> = {
+      contours: () => contourMarkup(model, sheet, model.terrain.active),
+      second: () => (this.other() ? contourMarkup(model, sheet, this.other()!) : ''),
+      painted: () => paintedMarkup(model, sheet),
+      lines: () => linesMarkup(model, sheet),
+      paths: () => pathsMarkup(model, sheet),
+      points: () => pointsMarkup(model, sheet),
+      pin: () => pinMarkup(model, sheet),
+      frame: () => frameMarkup(model, sheet),
+    };
+    for (const name of GROUPS) if (this.dirty.has(name)) this.groups.get(name)!.innerHTML = builders[name]();
+    this.dirty.clear();
+    this.overlay.setPin(model.pin ? { x: model.pin.x, y: model.pin.y, lift: 0 } : null);
+    this.overlay.setLabels([...model.groundLabels(true), ...mapLabels(model, sheet)]);
+    this.overlay.update(this.width, this.tall);
+    this.canvas.setAttribute('aria-label', model.summary());
+    this.milliseconds = performance.now() - began;
+    this.drawn++;
+  }
+
+  private paintRelief(sheet: Sheet): void {
+    const context = this.canvas.getContext('2d')!;
+    const ratio = this.canvas.width / this.width;
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.clearRect(0, 0, this.width, this.tall);
+    const wide = (sheet.x[1] - sheet.x[0]) * sheet.unit;
+    const high = (sheet.y[1] - sheet.y[0]) * sheet.unit;
+    const split = this.other() ? this.model.overlays.swipeAt * this.width : this.width;
+    const parts = [
+      [0, split],
+      [split, this.width],
+    ];
+    context.imageSmoothingQuality = 'high';
+    this.pictures.forEach((picture, i) => {
+      context.save();
+      context.beginPath();
+      context.rect(parts[i][0], 0, parts[i][1] - parts[i][0], this.tall);
+      context.clip();
+      context.drawImage(picture, sheet.left, sheet.top, wide, high);
+      context.restore();
+    });
+    this.clip(0, 0, 0, split, this.tall);
+    this.clip(1, split, 0, this.width - split, this.tall);
+    this.clip(2, sheet.left, sheet.top, wide, high);
+  }
+
+  private clip(i: number, x: number, y: number, width: number, height: number): void {
+    for (const [name, value] of Object.entries({ x, y, width: Math.max(0, width), height })) this.clips[i].setAttribute(name, value.toFixed(1));
+  }
+
+  projectLifted(x: number, y: number, lift: number, absolute = false): Place & { hidden: boolean } {
+    const sheet = this.sheet();
+    const [px, py] = toSheet(sheet, x, y);
+    return { x: px, y: py - (absolute ? 0 : lift * sheet.unit), hidden: false };
+  }
+
+  project(x: number, y: number): Place {
+    const [px, py] = toSheet(this.sheet(), x, y);
+    return { x: px, y: py };
+  }
+
+  pick(px: number, py: number): Place | null {
+    return fromSheet(this.sheet(), px, py);
+  }
+
+  height(x: number, y: number): number {
+    return this.model.height(x, y);
+  }
+
+  probeText(place: Place): string {
+    return this.model.probeText(place);
+  }
+
+  pinText(): string {
+    return this.model.pinText();
+  }
+
+  exportSvg(): string {
+    return mapSvg(this.model, 900);
+  }
+
+  /** The map as the browser draws its own SVG export. */
+  async exportPng(): Promise<Blob> {
+    const image = new Image();
+    const address = URL.createObjectURL(new Blob([this.exportSvg()], { type: 'image/svg+xml' }));
+    try {
+      image.src = address;
+      await image.decode();
+      const canvas = document.createElement('canvas');
+      [canvas.width, canvas.height] = [image.width * 2, image.height * 2];
+      canvas.getContext('2d')!.drawImage(image, 0, 0, canvas.width, canvas.height);
+      return await new Promise((resolve, reject) => {
+        canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error('The browser could not encode the map.'))), 'image/png');
+      });
+    } finally {
+      URL.revokeObjectURL(address);
+    }
+  }
+
+  stats(): Stats {
+    return { drawCalls: 0, triangles: 0, contextLost: false, milliseconds: this.milliseconds, frames: this.drawn };
+  }
+
+  /** Labels on the screen with their boxes, for tests. */
+  labels(): { text: string; box: DOMRect }[] {
+    return this.overlay.shown();
+  }
+
+  dispose(): void {
+    cancelAnimationFrame(this.scheduled);
+    this.observer.disconnect();
+    this.overlay.dispose();
+    this.element.remove();
+  }
+}
