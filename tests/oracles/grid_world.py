@@ -1,4 +1,4 @@
-"""A finite decision process by brute force: every path written out, one number at a time. No arrays of states."""
+"""A finite decision process by brute force: every path written out, one number at a time."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def path_kl(
     reference: Sequence[Sequence[float]],
     start: Sequence[float],
 ) -> float:
-    """KL between whole paths (states and actions) of the policy and of a reference[state][action]."""
+    """KL between whole paths (states and actions) of a policy and of reference[state][action]."""
     states, actions, steps = range(len(start)), range(len(reference[0])), len(policy)
     total = 0.0
     for walk in itertools.product(states, repeat=steps + 1):
@@ -55,7 +55,7 @@ def path_kl(
 def best_policy(
     chances: Chances, reference: Sequence[Sequence[float]], rewards: Sequence[float], steps: int, beta: float
 ) -> list[list[list[float]]]:
-    """The policy of the greatest E return - beta path KL: for each state and number of steps left, by recursion.
+    """The policy of the greatest E return - beta path KL, by recursion over the number of steps left.
 
     The objective of one state is sum_a p_a (Q_a - beta log(p_a / ref_a)), whose greatest p is proportional to
     ref_a exp(Q_a / beta).

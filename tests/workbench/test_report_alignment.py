@@ -175,6 +175,13 @@ def test_sentences_of_selection_and_merging(page: str, finished: Path) -> None:
     assert "(linear of dpo, kto): against the first of them spread" in sentence(page, "soup")
 
 
+def test_completions_stand_below_what_was_asked(page: str) -> None:
+    """The text of the prompt, where its id (a hash) would tell nobody anything."""
+    asked = re.findall(r'<p class="prompt">(.*?)</p>', page, re.DOTALL)
+    assert asked
+    assert all(prompt.startswith("Write one sentence about ") for prompt in asked)
+
+
 def test_strip_names_every_kind(page: str) -> None:
     style = (Path(__file__).parents[2] / "src/ridgeline/workbench/report/report.css").read_text()
     for kind, named in {

@@ -101,7 +101,8 @@ def main_directions(x_NH: Floats, most: int) -> Floats:
 
 def _turned(direction_H: Floats) -> Floats:
     """The sign of a direction means nothing; its largest entry is made positive."""
-    return direction_H * np.sign(direction_H[np.argmax(np.abs(direction_H))])
+    turned: Floats = direction_H * np.sign(direction_H[np.argmax(np.abs(direction_H))])
+    return turned
 
 
 def _reward_direction(evidence: Evidence) -> tuple[Floats, float, int]:

@@ -85,12 +85,12 @@ def frame_files(source: MapSource) -> list[FrameFiles]:
 
 
 def thinned(frames: Sequence[FrameFiles], most: int = MOST_FRAMES) -> list[FrameFiles]:
-    """At most ``most`` frames (evaluations may exceed it): first, last and evaluations stay, the rest evenly."""
+    """At most ``most`` frames (more only if evaluations are): first, last, evaluations, others evenly."""
     keep = {0, len(frames) - 1} | {place for place, frame in enumerate(frames) if frame.evaluations}
-    others = [place for place in range(len(frames)) if place not in keep]
+    others: list[int] = [place for place in range(len(frames)) if place not in keep]
     room = max(most - len(keep), 0)
     if len(others) > room:
-        chosen = np.linspace(0, len(others) - 1, room).round().astype(int) if room else []
+        chosen = np.linspace(0, len(others) - 1, room).round().astype(int).tolist()
         others = [others[place] for place in chosen]
     return [frames[place] for place in sorted(keep | set(others)) if frames]
 

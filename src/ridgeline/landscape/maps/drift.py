@@ -9,7 +9,7 @@ import numpy as np
 
 from ridgeline.landscape.maps.bounds import best_of, is_vacuous, most_mass
 from ridgeline.landscape.maps.density import Corridor
-from ridgeline.landscape.maps.visibility import FEWEST, projected_kl, share_shown
+from ridgeline.landscape.maps.visibility import FEWEST, Visible, projected_kl, share_shown
 from ridgeline.statistics.inputs import Floats, Integers
 from ridgeline.statistics.intervals import Estimate, clustered_share_interval
 
@@ -26,7 +26,7 @@ class Drift:
     kl: float
     outside: dict[float, Estimate | None]
     allowed: dict[float, float]
-    projected: float
+    projected: Visible
     shown: float
 
     def scalars(self) -> dict[str, float | None]:
@@ -34,7 +34,7 @@ class Drift:
         values: dict[str, float] = {
             "kl": self.kl,
             "best_of_n": best_of(self.kl) if self.kl < 20 else math.nan,
-            "projected_kl": self.projected,
+            "projected_kl": self.projected.nats,
             "shown": self.shown,
         }
         for level in WATCHED:
@@ -57,14 +57,26 @@ class Drift:
 
 
 def drift(corridor: Corridor, new_N2: Floats, prompt_N: Integers, reference_M2: Floats, kl: float) -> Drift:
-    """Compare the samples of a frame with reference samples of the same prompts."""
+    """Compare the samples of a frame with reference samples of the same prompts, which may be fewer prompts
+    than the corridor was drawn from."""
     enough = min(len(new_N2), len(reference_M2)) >= FEWEST
     outside: dict[float, Estimate | None] = dict.fromkeys(WATCHED)
     if enough:
         for level in WATCHED:
             beyond = corridor.outside(new_N2, level).astype(np.float64)
             outside[level] = clustered_share_interval(beyond, prompt_N)
-    projected = projected_kl(new_N2, reference_M2) if enough else math.nan
+    projected = projected_kl(new_N2, reference_M2)
     known = math.isfinite(kl)
-    allowed = {level: most_mass(1 - level, max(kl, 0.0)) if known else math.nan for level in WATCHED}
-    return Drift(kl, outside, allowed, projected, share_shown(projected, kl if known else None))
+    allowed = {
+        level: most_mass(_reference_share(corridor, reference_M2, level), max(kl, 0.0)) if known else math.nan
+        for level in WATCHED
+    }
+    return Drift(kl, outside, allowed, projected, share_shown(projected.nats, kl if known else None))
+
+
+def _reference_share(corridor: Corridor, reference_M2: Floats, level: float) -> float:
+    """How much of the reference is outside: what the level says, or more where these prompts spread wider."""
+    nominal = 1 - level
+    if len(reference_M2) < FEWEST:
+        return nominal
+    return min(max(nominal, float(corridor.outside(reference_M2, level).mean())), 0.999)

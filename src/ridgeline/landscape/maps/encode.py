@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
-from torch import nn
 from transformers import PreTrainedModel
 
 from ridgeline.landscape.maps.segments import segment_sums
@@ -65,7 +63,7 @@ def _forward(
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """States ``[B, F, H]`` and, per row, ref_logp of its tokens at the temperature it was sampled with."""
     layout = lay_out(batch, packed=False)
-    flat_hidden = hidden_states(cast(nn.Module, module.base_model), layout)
+    flat_hidden = hidden_states(module.base_model, layout)
     states_BFH = completion_states(flat_hidden, layout.token_index, batch)
     before = [layout.token_index[i][torch.from_numpy(row.targets) - 1] for i, row in enumerate(batch.rows)]
     hidden_SH = flat_hidden[torch.cat(before)]

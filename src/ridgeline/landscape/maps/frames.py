@@ -16,12 +16,11 @@ def frame_blocks(scene: Scene, frame: int, most: int) -> dict[str, Any]:
     """Blocks of ``frame``: at most ``most`` points, the held-out ones first, and 64 paths among them."""
     shown = np.flatnonzero(scene.table.frame_N == frame)
     shown = shown[np.argsort(~scene.table.evaluated_N[shown], kind="stable")][:most]
+    indices = [scene.table.samples[place].index for place in shown.tolist()]
     walked = _spread_over_prompts(scene, shown)[:MOST_PATHS]
     return {
         "points": _points(scene, shown),
-        "point_ids": np.stack(
-            [scene.table.prompt_N[shown], [scene.table.samples[place].index for place in shown]], axis=1
-        ),
+        "point_ids": np.stack([scene.table.prompt_N[shown], indices], axis=1),
         **_paths(scene, walked),
         **_contours(scene),
     }

@@ -1,8 +1,8 @@
-"""Kernel regression in the plane: mean, standard error and fog; bandwidth by leaving out one prompt at a time.
+"""Kernel regression in the plane: mean, standard error and fog; bandwidth by leaving out whole prompts.
 
 With Gaussian weights k_i(s) = exp(-|s - s_i|^2 / (2 h^2)):
 
-    mean(s)     sum k_i y_i / sum k_i                   (Nadaraya 1964, Watson 1964): never overshoots the data
+    mean(s)     sum k_i y_i / sum k_i                   (Nadaraya, Watson 1964): never overshoots the data
     n_eff(s)    (sum k_i)^2 / sum k_i^2                 how many samples the mean rests on
     spread(s)   sqrt(sum k_i (y_i - mean)^2 / sum k_i)  of rewards at the same place
     error(s)    spread / sqrt(n_eff)
@@ -33,7 +33,7 @@ class Smooth:
 
 
 def regress(points_N2: Floats, values_N: Floats, at_M2: Floats, bandwidth: float) -> Smooth:
-    """The regression at ``at_M2``; nan where every weight underflows. Raises ValueError for bandwidth <= 0."""
+    """The regression at ``at_M2``; nan where every weight underflows. ValueError for bandwidth <= 0."""
     _check(bandwidth)
     columns: list[list[Floats]] = [[], [], [], []]
     for weights_MN in _weights(points_N2, at_M2, bandwidth):

@@ -1,4 +1,4 @@
-"""The KL of each frame's policy to the reference: as the run measured it, else from the samples' log-probs."""
+"""The KL of each frame's policy to the reference: as the run measured it, else from the samples."""
 
 from __future__ import annotations
 

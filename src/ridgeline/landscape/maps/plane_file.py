@@ -11,7 +11,7 @@ import numpy as np
 
 from ridgeline.landscape import blocks
 from ridgeline.landscape.maps.axes import Plane
-from ridgeline.rollout.store import write_aside
+from ridgeline.landscape.record.writer import write_bytes
 from ridgeline.schema.errors import DataError
 from ridgeline.statistics.inputs import Floats
 
@@ -34,7 +34,7 @@ def save_plane(folder: Path, plane: Plane, made_from: Mapping[str, Any], mean_H:
     }
     stored = {"axes": plane.axes_2H, "scale": plane.scale_2, "basis": plane.basis_KH, "mean": mean_H}
     data = blocks.encode(meta, {name: block.astype(np.float32) for name, block in stored.items()})
-    write_aside(folder / NAME, lambda aside: aside.write_bytes(data))
+    write_bytes(folder / NAME, data)
 
 
 def load_plane(folder: Path, made_from: Mapping[str, Any]) -> Plane | None:

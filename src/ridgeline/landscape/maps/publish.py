@@ -15,7 +15,7 @@ from ridgeline.landscape.maps.scene import Scene
 from ridgeline.landscape.maps.words import Facts, honesty_line, map_line, warnings_of
 from ridgeline.landscape.record import Altitude, Axes, Axis, Corridor, Kl, Manifest, RecordWriter, Value
 
-_METHODS = {"reward": "reward_axis", "pca": "pca", "drift": "drift"}
+_METHODS: dict[str, Any] = {"reward": "reward_axis", "pca": "pca", "drift": "drift"}
 _X = {
     "reward": "direction of reward (uphill to the right by construction)",
     "pca": "main direction of the reference",
@@ -53,7 +53,7 @@ def _manifest(scene: Scene, details: dict[str, Any], seed: int) -> Manifest:
         title=f"{scene.source.run} / {scene.source.config['name']}",
         seeds=(seed,),
         axes=Axes(
-            method=_METHODS[plane.method],  # type: ignore[arg-type] # its values are the method's
+            method=_METHODS[plane.method],
             x=Axis(name=_X[plane.method], unit=_UNIT, range=(low_x, high_x)),
             y=Axis(name="main direction of the rest", unit=_UNIT, range=(low_y, high_y)),
             fitted_on=map_line(plane).partition("fitted on ")[2],

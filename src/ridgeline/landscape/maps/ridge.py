@@ -15,7 +15,7 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class Ridge:
-    """``weights`` ``[H]``, and the share of variance explained on prompts left out (below 0: worse than 0)."""
+    """``weights`` ``[H]``, and the variance explained on prompts left out (below 0: worse than 0)."""
 
     weights_H: Floats
     penalty: float

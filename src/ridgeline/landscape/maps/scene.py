@@ -1,4 +1,4 @@
-"""Everything a map is drawn from, in memory: places, altitudes, values and drift of every sample and frame."""
+"""Everything a map is drawn from, in memory: places, altitudes and values of samples, drift of frames."""
 
 from __future__ import annotations
 

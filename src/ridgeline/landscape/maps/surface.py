@@ -67,12 +67,15 @@ def surface(ground: Ground, altitude_N: Floats, bounds: Bounds, n: int) -> Surfa
     at = lattice(bounds, n)
     smooth = regress(points, values, at, bandwidth)
     shown = (nearby(points, at, FOG_RADIUS) >= FOG_COUNT) & (smooth.effective >= FEWEST_EFFECTIVE)
-    grids = (smooth.mean, smooth.error, smooth.spread, smooth.effective, shown)
     predicted = leave_prompt_out(points, values, prompts, bandwidth)
     judged = ~fitting
     r2, within, residual = _judge(values[judged], predicted[judged], ground.frame_N[known][judged])
     return Surface(
-        *(grid.reshape(n, n) for grid in grids),
+        mean=smooth.mean.reshape(n, n),
+        error=smooth.error.reshape(n, n),
+        spread=smooth.spread.reshape(n, n),
+        effective=smooth.effective.reshape(n, n),
+        shown=shown.reshape(n, n),
         bandwidth=bandwidth,
         r2=r2,
         r2_within=within,
@@ -100,7 +103,7 @@ def _step_means(values_N: Floats, frame_N: Integers) -> Floats:
 
 
 def bounds_of(points_N2: Floats) -> Bounds:
-    """The window: all but the outermost 0.5 % of the points, three standard deviations at least, and a rim."""
+    """The window: all but the outermost 0.5 % of the points, at least three standard deviations, a rim."""
     low, high = np.quantile(points_N2, [0.005, 0.995], axis=0)
     low, high = np.minimum(low, -3.0), np.maximum(high, 3.0)
     rim = 0.04 * (high - low)

@@ -1,4 +1,4 @@
-"""Value beams: the reward that can be expected from a beginning of a completion, under the policy of its step.
+"""Value beams: the reward to expect from a beginning of a completion, under the policy of its step.
 
 With a critic: V(s_t) as it was when it was trained. Without one: final rewards regressed on the positions of
 beginnings (25, 50, 75 and 100 % of the tokens); the slope is shared by all steps, the level is that of the
@@ -23,7 +23,7 @@ FEWEST = 50
 
 @dataclass(frozen=True)
 class Values:
-    """``value_NF``: expected altitude after each segment, nan where unknown; ``note`` says how it was made."""
+    """``value_NF``: expected altitude after each segment, nan where unknown; ``note``: how it was made."""
 
     kind: Literal["critic", "regression"] | None
     value_NF: Floats
@@ -38,8 +38,8 @@ def critic_values(tokens: Tokens, reference_mean_N: Floats, altitude_N: Floats) 
     return Values(
         "critic",
         value_NF,
-        f"the critic's V(prefix) minus the prompt's reference mean, on {known.sum():,} traced samples; the end "
-        "of a completion is its reward",
+        f"the critic's V(prefix) minus the prompt's reference mean, on {known.sum():,} traced samples; the "
+        "end of a completion is its reward",
     )
 
 

@@ -1,41 +1,58 @@
-"""How much of the drift the picture shows: the KL between two projected clouds, a lower bound of the true one."""
+"""How much of the drift the picture shows: the KL between two projected clouds, a lower bound."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from ridgeline.statistics.inputs import Floats, Integers
 
-PER_CELL = 16
-"""Reference samples per cell that are wanted; fewer make the correction larger than the signal."""
+PER_CELL = 8
+"""Samples per cell that are wanted; fewer make the correction larger than the signal."""
 MOST_CELLS = 256
+NEAR_LIMIT = 0.5
+"""Share of the limit above which an estimate says little more than "far": clouds that are apart along one of
+the two axes reach only half of it."""
 FEWEST = 32
 """Samples on either side below which no estimate is made."""
 
 
-def projected_kl(new_N2: Floats, reference_M2: Floats) -> float:
+@dataclass(frozen=True)
+class Visible:
+    """``nats`` between two clouds; ``limit``: log of the number of cells, which no estimate can exceed."""
+
+    nats: float
+    limit: float
+
+    @property
+    def is_at_its_limit(self) -> bool:
+        """Whether the clouds are farther apart than the cells can tell."""
+        return self.nats > NEAR_LIMIT * self.limit
+
+
+def projected_kl(new_N2: Floats, reference_M2: Floats) -> Visible:
     """KL(new || reference) between two clouds in the plane, in nats, at least 0; nan with too few samples.
 
-    Cells of equal reference mass (a k-d tree cut at medians), plug-in KL of the cell shares, minus the mean of
-    that estimate where both clouds are alike, (B - 1)/2 (1/N + 1/M) for B cells. Projecting and binning both
-    lose information (data-processing inequality), so the true KL of the completions is larger; it cannot
-    exceed log B, however far the clouds are apart.
+    Cells of equal reference mass (a k-d tree cut at medians), plug-in KL of the cell shares, minus the
+    mean of that estimate where both clouds are alike, (B - 1)/2 (1/N + 1/M) for B cells. Projecting
+    and binning both lose information (data-processing inequality), so the true KL of the completions is
+    larger; the estimate cannot exceed log B, however far the clouds are apart.
     """
     if min(len(new_N2), len(reference_M2)) < FEWEST:
-        return math.nan
+        return Visible(math.nan, math.nan)
     reference_cell, new_cell, cells = _cells(reference_M2, new_N2)
     p = np.bincount(reference_cell, minlength=cells) / len(reference_M2)
     q = np.bincount(new_cell, minlength=cells) / len(new_N2)
     inside = q > 0
     plug_in = float((q[inside] * np.log(q[inside] / p[inside])).sum())
     bias = (cells - 1) / 2 * (1 / len(new_N2) + 1 / len(reference_M2))
-    return max(plug_in - bias, 0.0)
+    return Visible(max(plug_in - bias, 0.0), math.log(cells))
 
 
 def share_shown(projected: float, kl: float | None) -> float:
-    """projected / kl; nan where there is no drift to show (kl of 0.05 nats or less) or a number is missing."""
+    """projected / kl; nan where there is no drift to show (kl up to 0.05 nats) or a number is missing."""
     if kl is None or not math.isfinite(projected) or not kl > 0.05:
         return math.nan
     return projected / kl
@@ -52,6 +69,8 @@ def _cells(reference_M2: Floats, new_N2: Floats) -> tuple[Integers, Integers, in
         right_reference, right_new = np.zeros_like(of_reference), np.zeros_like(of_new)
         for cell in range(2**level):
             inside, inside_new = of_reference == cell, of_new == cell
+            if not inside.any():
+                continue
             cut = np.median(reference_M2[inside, axis])
             # Ties at the median may all fall on one side; the other cell would then be without reference.
             above = reference_M2[:, axis] > cut if (reference_M2[inside, axis] > cut).any() else None

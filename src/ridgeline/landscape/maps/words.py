@@ -44,7 +44,8 @@ def honesty_line(
     residual = "" if math.isnan(surface.residual) else f", residual +-{surface.residual:.2g}"
     kl = "KL not measured" if not math.isfinite(drift.kl) else f"KL {drift.kl:.2g} nats/seq (k1)"
     if math.isfinite(drift.shown):
-        shown = f"shows {min(drift.shown, 1.0):.0%} of the drift".replace("%", " %")
+        least = "at least " if drift.projected.is_at_its_limit else ""
+        shown = f"shows {least}{100 * min(drift.shown, 1.0):.0f} % of the drift"
     else:
         shown = "no drift yet" if drift.kl <= 0.05 else "share of the drift unknown"
     parts = (
@@ -70,8 +71,8 @@ def _altitude(surface: Surface) -> list[str]:
         return ["Altitude: too few samples of held-out prompts to say how much of it the map explains."]
     if surface.r2 < LOW_R2:
         return [
-            f"Altitude: places explain almost nothing of the reward (held-out R2 {surface.r2:.2f}); the hills "
-            "are not to be believed."
+            f"Altitude: places explain almost nothing of the reward (held-out R2 {surface.r2:.2f}); the "
+            "hills are not to be believed."
         ]
     if not surface.r2_within >= 0.05:
         return [
@@ -87,8 +88,8 @@ def _drift(drifts: Sequence[Drift]) -> list[str]:
         moved = any(drift.kl > 0.05 for drift in drifts)
         return (
             [
-                "Drift: no step has 32 samples of prompts whose reference samples are known, so it is unknown "
-                "how much of the drift the picture shows."
+                "Drift: no step has 32 samples of prompts whose reference samples are known, so it is "
+                "unknown how much of the drift the picture shows."
             ]
             if moved
             else []
@@ -102,13 +103,13 @@ def _samples(facts: Facts) -> list[str]:
     found = []
     if facts.reference < FEW_REFERENCE:
         found.append(
-            f"Reference: {facts.reference} samples draw its cloud; below {FEW_REFERENCE} its outline is rough."
+            f"Reference: {facts.reference} samples draw its cloud; under {FEW_REFERENCE} it is rough."
         )
     if facts.unplaced:
         found.append(
             f"Prompts: {facts.unplaced_prompts} of {facts.prompts} have no reference samples of their own; "
-            f"their {facts.unplaced:,} of {facts.samples:,} samples are centred on the mean of all prompts, so "
-            "their places also tell topics apart."
+            f"their {facts.unplaced:,} of {facts.samples:,} samples are centred on the mean of all prompts, "
+            "so their places also tell topics apart."
         )
     return found
 

@@ -30,7 +30,7 @@ def draw_compass(axes: Axes, scene: Scene) -> None:
     scale = compass_scale(scene)
     plate = Circle(
         tuple(pin),
-        SHARE * scene.width * 1.08,
+        SHARE * scene.width * 1.0,
         facecolor=theme.surface,
         edgecolor="none",
         alpha=0.55,

@@ -160,7 +160,7 @@ def draw_scale(axes: Axes, scene: Scene) -> None:
     axes.text(
         left + length / 2,
         low + 1.9 * thickness,
-        f"{signed(length)} {scene.record.manifest.axes.x.unit or 'units'}",
+        f"{signed(length)} {scene.record.manifest.axes.x.unit or ('unit' if length == 1 else 'units')}",
         fontsize=7,
         color=theme.ink,
         ha="center",

@@ -30,17 +30,28 @@ def colour_limits(low: float, high: float) -> tuple[float, float]:
 
 
 def refined(field: Array, size: int) -> Array:
-    """``field`` [n, n] on ``size`` points a side, by cubic splines; unknown cells take their neighbour's value."""
+    """``field`` [n, n] on ``size`` points a side, by cubic splines.
+
+    Unknown cells are continued smoothly from known ones, so that the slope at an edge means something.
+    """
     known = np.isfinite(field)
-    if not known.all():
-        nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
-        field = field[tuple(nearest)]
-    return _resampled(field, size, 3)
+    return _resampled(field if known.all() else _continued(field, known), size, 3)
+
+
+def _continued(field: Array, known: Array) -> Array:
+    """The nearest known value everywhere, smoothed where nothing is known."""
+    nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+    filled = field[tuple(nearest)]
+    smooth: Array = ndimage.gaussian_filter(filled, 1.5, mode="nearest")
+    return np.where(known, field, smooth)
 
 
 def refined_mask(shown: Array, size: int) -> Array:
-    """The mask on ``size`` points a side, its edge halfway between cells."""
-    return _resampled(shown.astype(float), size, 1) >= 0.5
+    """The mask on ``size`` points a side, its edge halfway between cells and without stairs."""
+    if shown.all():
+        return np.ones((size, size), dtype=bool)
+    soft = ndimage.gaussian_filter(shown.astype(float), 0.9, mode="nearest")
+    return _resampled(soft, size, 1) >= 0.5
 
 
 def _resampled(field: Array, size: int, order: int) -> Array:
@@ -60,8 +71,8 @@ def relief(
     shade = hillshade(height / (high - low), terrain)
     lit, shaded = _rgb(theme.lit), _rgb(theme.shaded)
     up, down = np.clip(shade, 0, 1)[..., None], np.clip(-shade, 0, 1)[..., None]
-    colour = colour * (1 - 0.42 * up) + lit * 0.42 * up
-    colour = colour * (1 - 0.62 * down) + shaded * 0.62 * down
+    colour = colour * (1 - 0.45 * up) + lit * 0.45 * up
+    colour = colour * (1 - 0.48 * down) + shaded * 0.48 * down
     doubt = refined(np.where(layer.shown, layer.error, np.nan), size) if layer.error.any() else 0 * height
     trust = (1 / (1 + (np.clip(doubt, 0, None) / (FADE * (high - low))) ** 2))[..., None]
     colour = colour * trust + _rgb(theme.paper) * (1 - trust)
@@ -100,7 +111,7 @@ class Levels:
     index: tuple[float, ...]
 
 
-def contour_levels(low: float, high: float, wanted: int = 16, every: int = 4) -> Levels:
+def contour_levels(low: float, high: float, wanted: int = 26, every: int = 4) -> Levels:
     """Levels at a round step, offset by half a step so that none lies on a plateau at a round height."""
     step = round_step((high - low) / wanted)
     first, last = math.floor(low / step), math.ceil(high / step)

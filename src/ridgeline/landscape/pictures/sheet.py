@@ -92,9 +92,7 @@ def map_sheet(scene: Scene, layers: tuple[str, ...]) -> Figure:
         if len(layers) > 1:
             style = BOLD if layer == scene.layer else PLAIN
             walked = "  (walked on)" if layer == scene.layer else ""
-            sheet.write(
-                place, head - 0.24, layer.capitalize() + walked, 9.5, scene.theme.ink, **style
-            )
+            sheet.write(place, head - 0.24, layer.capitalize() + walked, 9.5, scene.theme.ink, **style)
         draw_map(sheet.axes(place, head, side, side), scene, layer)
     if strip:
         axes = sheet.axes(left, head + side + 0.72, maps, strip)
@@ -194,6 +192,4 @@ def draw_foot(sheet: Sheet, scene: Scene, lines: list[tuple[str, bool]]) -> None
     for number, (line, warns) in enumerate(lines):
         colour = scene.theme.accent if warns else scene.theme.muted
         style = BOLD if warns else PLAIN
-        sheet.write(
-            MARGIN, top + number * FOOT_LINE, line, SMALL, colour, **style, gid=f"foot-{number}"
-        )
+        sheet.write(MARGIN, top + number * FOOT_LINE, line, SMALL, colour, **style, gid=f"foot-{number}")

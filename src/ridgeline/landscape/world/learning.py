@@ -92,7 +92,7 @@ class Learner:
             self.critic.fit(batch.states_BTS, batch.estimates.returns_BT, CRITIC_STEPS)
         self.iteration += 1
         scalars: dict[str, float | None] = {
-            "entropy": float(self.policy.entropy()),
+            "entropy": float(self.policy.entropy().detach()),
             "clip_fraction": update.clip_fraction,
             "outside_fraction": update.outside_fraction,
             "ratio_max": float(update.ratios_BT.max()),

@@ -46,7 +46,7 @@ def optimum(
     layer: str = "gold",
     horizon: int | None = None,
 ) -> Optimum:
-    """The optimum of J - beta KL to the reference, undiscounted, over `horizon` steps (default: the terrain's).
+    """The optimum of J - beta KL to the reference, undiscounted. horizon: steps, the terrain's unless given.
 
     beta: reward units per nat, above 0; ValueError otherwise. The reference is integrated with 9 x 9 actions
     instead of 7 x 7, because the optimum leans on the far ones; one given as `optimum_operator(reference,

@@ -85,7 +85,7 @@ def trust_region_step(
     if curvature <= 0:  # no gradient: nowhere to go
         return []
     full = (2 * budget / curvature) ** 0.5 * direction
-    old, before = policy.copy(), float(surrogate())
+    old, before = policy.copy(), float(surrogate().detach())
     start = parameters_to_vector(policy.parameters()).detach()
     trials: list[Trial] = []
     for number in range(BACKTRACKS):

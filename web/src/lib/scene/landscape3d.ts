@@ -6,7 +6,6 @@ import { Ground, MESH } from './ground';
 import { Model } from './model';
 import { control, Orbit } from './orbit';
 import { Overlay, type Label, type Projection } from './overlay';
-import { rgb } from './palette';
 import { Cloud, PinHead, Table, ValueSheet } from './props';
 import { fogField, maskField, relief } from './relief';
 import { Ribbons, type Point, type RibbonBuilder } from './ribbons';

@@ -1,0 +1,230 @@
+"""The landscape as a block of land: the map draped over its heights, seen from the south-west, without perspective.
+
+Orthographic, so that equal heights stay equally long on paper; the bar beside the block says how long.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ridgeline.landscape.pictures.ground import draw_ground, signed
+from ridgeline.landscape.pictures.key import draw_key
+from ridgeline.landscape.pictures.overlays import draw_corridor, draw_paths, draw_points, draw_route
+from ridgeline.landscape.pictures.relief import refined, refined_mask, round_step
+from ridgeline.landscape.pictures.scene import ALTITUDE, VALUE, Array, Scene
+from ridgeline.landscape.pictures.sheet import KEY, MARGIN, blank, draw_foot, draw_head, foot_lines
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+YAW, PITCH = math.radians(-28.0), math.radians(38.0)
+TALL = 0.26
+"""The altitude range on paper, as a share of the side of the plane."""
+BASE = 0.10
+"""Thickness of the block under its lowest point, in the same measure."""
+TEXTURE = 1100
+COLUMNS = 1800
+"""Pixels across the picture of the block; drawn at this size, shown at half of it."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Orthographic view of the plane scaled to [-1/2, 1/2] x [-1/2, 1/2], z up, also in sides of the plane."""
+
+    yaw: float = YAW
+    pitch: float = PITCH
+
+    def project(self, x: Array, y: Array, z: Array) -> tuple[Array, Array]:
+        """Paper coordinates (right, up)."""
+        right = math.cos(self.yaw) * x - math.sin(self.yaw) * y
+        depth = math.sin(self.yaw) * x + math.cos(self.yaw) * y
+        return right, depth * math.sin(self.pitch) + z * math.cos(self.pitch)
+
+    def ground(self, right: Array, depth: Array) -> tuple[Array, Array]:
+        """The point of the plane at a place across and a depth."""
+        x = math.cos(self.yaw) * right + math.sin(self.yaw) * depth
+        y = -math.sin(self.yaw) * right + math.cos(self.yaw) * depth
+        return x, y
+
+
+@dataclass(frozen=True)
+class Block:
+    """Heights and colours of the land: ``z`` [n, n] in sides of the plane, ``texture`` [n, n, 3]."""
+
+    z: Array
+    texture: Array
+    wall: Array
+
+
+def solid_sheet(scene: Scene, layers: tuple[str, ...]) -> Figure:
+    """One block of land for every layer, with the pin, the beam of V and a height scale."""
+    side = 7.4 if len(layers) == 1 else 5.6
+    maps = len(layers) * side + (len(layers) - 1) * 0.2
+    width = MARGIN + maps + 0.3 + KEY + MARGIN
+    body = max(0.86 * side, 5.4)
+    foot = foot_lines(blank(width, 10, scene.theme.paper), scene, width - 2 * MARGIN)
+    sheet = blank(width, 1.0 + body + len(foot) * 0.145 + 0.5, scene.theme.paper)
+    draw_head(sheet, scene, width - 2 * MARGIN)
+    for number, layer in enumerate(layers):
+        axes = sheet.axes(MARGIN + number * (side + 0.2), 1.0, side, body)
+        draw_block(axes, scene, layer)
+        if len(layers) > 1:
+            axes.set_title(layer.capitalize(), fontsize=9.5, color=scene.theme.ink, loc="left")
+    draw_key(sheet.axes(MARGIN + maps + 0.3, 0.98, KEY, body), scene, KEY, body)
+    draw_foot(sheet, scene, foot)
+    return sheet.figure
+
+
+def draw_block(axes: Axes, scene: Scene, layer: str) -> None:
+    """The block as an image, the pin and its beam over it."""
+    camera = Camera()
+    low, high = scene.limits
+    height = refined(scene.terrain.layers[layer].height, TEXTURE)
+    z = TALL * (height - low) / (high - low)
+    shown = refined_mask(scene.terrain.layers[layer].shown, TEXTURE)
+    z = np.where(shown, z, -BASE / 2)
+    image, extent = rendered(Block(z, draped(scene, layer), _wall(scene)), camera)
+    axes.axis("off")
+    drawn = axes.imshow(image, extent=extent, interpolation="antialiased", aspect="equal", zorder=1)
+    drawn.set_gid(f"block-{layer}")
+    _draw_pin(axes, scene, camera, z)
+    _draw_height_scale(axes, scene, camera, extent)
+    axes.set_xlim(extent[0] - 0.03, extent[1] + 0.03)
+    axes.set_ylim(extent[2] - 0.02, extent[3] + 0.06)
+
+
+def draped(scene: Scene, layer: str) -> Array:
+    """The map of the layer from straight above, without labels, as colours [TEXTURE, TEXTURE, 3], row 0 south."""
+    sheet = blank(7.0, 7.0, scene.theme.paper)
+    sheet.figure.set_dpi(TEXTURE / 7.0)
+    axes = sheet.axes(0, 0, 7.0, 7.0)
+    draw_ground(axes, scene, layer, [])
+    draw_corridor(axes, scene)
+    draw_points(axes, scene)
+    draw_route(axes, scene)
+    draw_paths(axes, scene)
+    for text in list(axes.texts):
+        text.remove()
+    axes.axis("off")
+    sheet.figure.canvas.draw()
+    pixels = np.asarray(sheet.figure.canvas.buffer_rgba())  # type: ignore[attr-defined]
+    return pixels[::-1, :, :3].astype(float) / 255
+
+
+def rendered(
+    block: Block, camera: Camera, columns: int = COLUMNS
+) -> tuple[Array, tuple[float, float, float, float]]:
+    """RGBA image (top row first) of the block, and its extent on paper.
+
+    Every column of the picture looks along one line of the plane. Marching away from the eye, what rises
+    above all that came before is seen: the running maximum of the projected height tells which ground each
+    pixel shows. Below the nearest ground is the wall.
+    """
+    reach = math.sqrt(0.5)
+    rights = np.linspace(-reach, reach, columns)
+    depths = np.linspace(-reach, reach, 2 * columns)
+    top = float(block.z.max()) * math.cos(camera.pitch) + reach * math.sin(camera.pitch)
+    bottom = -reach * math.sin(camera.pitch) - BASE * math.cos(camera.pitch)
+    rows = round(columns * (top - bottom) / (2 * reach))
+    levels = np.linspace(bottom, top, rows)
+    image = np.zeros((rows, columns, 4))
+    for column, right in enumerate(rights):
+        image[:, column] = _column(block, camera, float(right), depths, levels)
+    image = image[: rows // 2 * 2].reshape(rows // 2, 2, columns // 2, 2, 4)
+    weight = image[..., 3:]
+    covered = weight.mean((1, 3))
+    colour = (image[..., :3] * weight).mean((1, 3)) / np.maximum(covered, 1e-9)
+    return np.concatenate([colour, covered], -1)[::-1], (-reach, reach, bottom, top)
+
+
+def _column(block: Block, camera: Camera, right: float, depths: Array, levels: Array) -> Array:
+    """RGBA [rows, 4] of one column of the picture, lowest row first."""
+    found = np.zeros((len(levels), 4))
+    x, y = camera.ground(np.full_like(depths, right), depths)
+    inside = np.flatnonzero((np.abs(x) <= 0.5) & (np.abs(y) <= 0.5))
+    if not len(inside):
+        return found
+    x, y, depth = x[inside], y[inside], depths[inside]
+    last = len(block.z) - 1
+    at = (np.rint((y + 0.5) * last).astype(int), np.rint((x + 0.5) * last).astype(int))
+    up = depth * math.sin(camera.pitch) + block.z[at] * math.cos(camera.pitch)
+    horizon = np.maximum.accumulate(up)
+    foot = depth[0] * math.sin(camera.pitch) - BASE * math.cos(camera.pitch)
+    seen = np.searchsorted(horizon, levels)
+    ground = (levels > up[0]) & (seen < len(up))
+    first = np.clip(seen[ground], 0, len(up) - 1)
+    found[ground, :3] = block.texture[at[0][first], at[1][first]]
+    wall = (levels >= foot) & (levels <= up[0])
+    west = x[0] <= -0.5 + 2e-3
+    found[wall, :3] = block.wall * (0.86 if west else 1.0)
+    found[ground | wall, 3] = 1.0
+    return found
+
+
+def _wall(scene: Scene) -> Array:
+    from matplotlib.colors import to_rgb
+
+    share = 0.22 if scene.theme.name == "light" else 0.5
+    paper, deep = np.array(to_rgb(scene.theme.line)), np.array(to_rgb(scene.theme.ramp[0]))
+    return (1 - share) * paper + share * deep
+
+
+def _plane(scene: Scene, place: Array) -> tuple[float, float]:
+    """Map coordinates in sides of the plane, from its middle."""
+    (left, right), (low, high) = scene.terrain.x, scene.terrain.y
+    return float((place[0] - left) / (right - left) - 0.5), float((place[1] - low) / (high - low) - 0.5)
+
+
+def _draw_pin(axes: Axes, scene: Scene, camera: Camera, z: Array) -> None:
+    """The pin on a needle; V beside it as a beam with its number."""
+    if scene.pin is None or scene.told is None:
+        return
+    x, y = _plane(scene, scene.pin)
+    last = len(z) - 1
+    ground = z[round((y + 0.5) * last), round((x + 0.5) * last)]
+    points = [camera.project(np.array(x), np.array(y), np.array(ground + lift)) for lift in (0.0, 0.16)]
+    (x0, y0), (x1, y1) = ((float(a), float(b)) for a, b in points)
+    theme = scene.theme
+    axes.plot([x0, x1], [y0, y1], color=theme.surface, linewidth=3.4, solid_capstyle="round", zorder=4)
+    axes.plot([x0, x1], [y0, y1], color=theme.pin, linewidth=1.6, solid_capstyle="round", zorder=5)
+    axes.scatter(x1, y1, s=120, color=theme.surface, linewidths=0, zorder=5)
+    axes.scatter(x1, y1, s=70, color=theme.pin, linewidths=0, zorder=6).set_gid("pin")
+    row = scene.told[scene.pin_row]
+    numbers = [f"$r$ = {signed(round(float(row[ALTITUDE]), 2))}"] if np.isfinite(row[ALTITUDE]) else []
+    numbers += [f"$V$ = {signed(round(float(row[VALUE]), 2))}"] if np.isfinite(row[VALUE]) else []
+    axes.annotate(
+        "$s_t$   " + "   ".join(numbers),
+        (x1, y1),
+        (11, 0),
+        textcoords="offset points",
+        fontsize=8,
+        color=theme.ink,
+        va="center",
+        zorder=7,
+        bbox={
+            "boxstyle": "round,pad=0.3",
+            "facecolor": theme.surface,
+            "edgecolor": theme.line,
+            "alpha": 0.88,
+        },
+    )
+
+
+def _draw_height_scale(
+    axes: Axes, scene: Scene, camera: Camera, extent: tuple[float, float, float, float]
+) -> None:
+    """How long a round difference of altitude is on this paper, and how much it is exaggerated."""
+    low, high = scene.limits
+    step = round_step((high - low) / 3)
+    length = TALL * step / (high - low) * math.cos(camera.pitch)
+    x, y = extent[0] + 0.03, extent[2] + 0.08
+    axes.plot([x, x], [y, y + length], color=scene.theme.ink, linewidth=1.2, solid_capstyle="butt", zorder=3)
+    for end in (y, y + length):
+        axes.plot([x - 0.008, x + 0.008], [end, end], color=scene.theme.ink, linewidth=0.8, zorder=3)
+    text = f"{signed(step)} of altitude"
+    axes.text(x + 0.02, y + length / 2, text, fontsize=7, color=scene.theme.muted, va="center", zorder=3)
