@@ -17,7 +17,6 @@ from ridgeline.rollout.store import read_samples
 from ridgeline.rollout.traces import read_traces
 from ridgeline.schema.records import Message, Sample
 from ridgeline.schema.run_folder import StageFolder, read_lines
-from ridgeline.stages.context import row_with_prompt
 from ridgeline.stages.pipeline import run_recipe
 from tests.stages import recipes
 from tests.stages.recipes import FAST, Table, recipe, rl
@@ -266,4 +265,4 @@ def test_rewards_and_samples_have_the_prompt(world: Path) -> None:
 
 def test_a_column_called_prompt_stays() -> None:
     row = PromptRow([Message("user", "Say yes.")], "p", {"prompt": "mine", "answer": 8})
-    assert row_with_prompt(row) == {"prompt": "mine", "answer": 8}
+    assert row.as_seen_by_rewards() == {"prompt": "mine", "answer": 8}

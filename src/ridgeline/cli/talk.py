@@ -168,7 +168,7 @@ def _prompt_rows(prompts: list[str] | None, file: str | None) -> tuple[list[Any]
             raise UsageError("a prompt is empty; write something between the quotes.")
         return list(prompts or []), [{} for _ in prompts or []]
     rows = formats.prompts(read_rows(file), file)
-    return [row.messages for row in rows], [dict(row.row) for row in rows]
+    return [row.messages for row in rows], [row.as_seen_by_rewards() for row in rows]
 
 
 def _write(path: Path, drawn: list[Sample]) -> None:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from ridgeline.data.columns import choose_form, flag, present
@@ -53,6 +53,17 @@ class PromptRow:
     id: str
     row: dict[str, Any] = field(default_factory=dict)
     where: str = ""
+
+    def as_seen_by_rewards(self) -> dict[str, Any]:
+        """What rewards and reports find in ``sample.row``: the other columns, and what was asked as ``prompt``.
+
+        A single turn of the user is its text; any other conversation the list of its messages, ``role`` and
+        ``content``. A further column of the data that is called ``prompt`` stays what it is.
+        """
+        only = self.messages[0]
+        single = len(self.messages) == 1 and only.role == "user"
+        asked: Any = only.content if single else [asdict(message) for message in self.messages]
+        return {"prompt": asked, **self.row}
 
 
 @dataclass(frozen=True, slots=True)

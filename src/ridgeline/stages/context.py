@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -182,21 +182,9 @@ def requests_for(model: LanguageModel, rows: Sequence[PromptRow], samples: int) 
     """One request per prompt, rendered with the model's template."""
     encoded = encode_prompts(model.tokenizer, [row.messages for row in rows])
     return [
-        PromptRequest(row.id, ids, samples, row=row_with_prompt(row))
+        PromptRequest(row.id, ids, samples, row=row.as_seen_by_rewards())
         for row, ids in zip(rows, encoded, strict=True)
     ]
-
-
-def row_with_prompt(row: PromptRow) -> dict[str, Any]:
-    """What rewards and reports find in ``sample.row``: the other columns, and what was asked as ``prompt``.
-
-    A single turn of the user is its text; any other conversation the list of its messages, ``role`` and
-    ``content``. A further column of the data that is called ``prompt`` stays what it is.
-    """
-    only = row.messages[0]
-    single = len(row.messages) == 1 and only.role == "user"
-    asked: Any = only.content if single else [asdict(message) for message in row.messages]
-    return {"prompt": asked, **row.row}
 
 
 def ends(evaluations: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:

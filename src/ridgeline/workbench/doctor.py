@@ -93,7 +93,7 @@ def examine_recipe(recipe: Recipe, *, report: Report) -> list[Check]:
         patient = Patient(
             model,
             [row.messages for row in rows],
-            [dict(row.row) for row in rows],
+            [row.as_seen_by_rewards() for row in rows],
             drawing.sampling,
             max(2, min(drawing.samples, 2 * SAMPLES)),
             drawing.reward,

@@ -41,7 +41,7 @@ def test_map_of_a_known_run(known: Path) -> None:
     assert 0.6 < last.scalars["shown"] < 1.1  # type: ignore[operator]
     assert last.scalars["outside_99_low"] <= last.scalars["allowed_99"]  # type: ignore[operator]
     assert last.honesty.startswith(
-        'LM run "run/01-policy", step 1 | map: ref-hidden PCA, reward axis x, fitted on '
+        'LM run "run/policy", step 1 | map: ref-hidden PCA, reward axis x, fitted on '
     )
     assert " | altitude = proxy_reward - reference mean, R2 0." in last.honesty
     assert " | KL 1.1 nats/seq (k1) | shows " in last.honesty
@@ -57,7 +57,7 @@ def test_frames_hold_points_paths_and_terrain(known: Path) -> None:
     assert ends <= {tuple(point[:2]) for point in frame.points}
     assert all(np.isnan(path[:-1, 2]).all() and np.isfinite(path[-1, 2]) for path in frame.paths)
     assert len(frame.beams) == 64 * 4 and np.isfinite(frame.beams).all()
-    assert {level for level, _ in frame.contours} == {0.5, 0.9, 0.99}
+    assert {round(level, 4) for level, _ in frame.contours} == {0.5, 0.9, 0.99}
     points = frame.points
     assert points[:, 3] == pytest.approx(-points[:, 2], abs=1e-5)  # gold is minus proxy here
     inside = record.terrain.layers["proxy"]

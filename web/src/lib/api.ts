@@ -84,7 +84,8 @@ export interface Alert {
   text: string;
 }
 
-export type StepKind = 'step' | 'evaluation';
+/** "step", "evaluation", or the name of another kind of samples ("sft/part"). */
+export type StepKind = string;
 
 export interface SampleStep {
   kind: StepKind;
@@ -131,7 +132,7 @@ export interface Token {
 
 export interface TokensAnswer {
   tokens: Token[];
-  objective: { name: string; formulas: Record<string, string>; [setting: string]: unknown } | null;
+  objective: { name: string | null; formulas: Record<string, string>; settings?: Record<string, unknown> } | null;
   text: string;
   missing: Record<string, string>;
 }

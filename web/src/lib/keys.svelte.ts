@@ -1,4 +1,5 @@
 // Single-key shortcuts. Pages register theirs while they are open; the help panel lists what is registered.
+import { untrack } from 'svelte';
 
 export interface Shortcut {
   /** What is typed: "j", "?", " ", "ArrowLeft", "Shift+ArrowLeft", or a sequence "g r". */
@@ -24,8 +25,9 @@ class Keys {
 
   /** Registers shortcuts; the answer takes them away again (return it from $effect). */
   register(shortcuts: Shortcut[]): () => void {
-    this.registered = [...this.registered, ...shortcuts];
-    return () => (this.registered = this.registered.filter((each) => !shortcuts.includes(each)));
+    // Called from effects, which must not come to depend on the list that they change.
+    untrack(() => (this.registered = [...this.registered, ...shortcuts]));
+    return () => untrack(() => (this.registered = this.registered.filter((each) => !shortcuts.includes(each))));
   }
 
   setEnabled(on: boolean): void {

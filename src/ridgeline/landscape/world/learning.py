@@ -50,7 +50,8 @@ class Iteration:
 class Learner:
     """One policy that learns on one terrain; the same seed, settings and policy give the same run.
 
-    The policy is changed in place. Raises UsageError when the terrain has no layer of the settings' name.
+    The policy is changed in place. resolution: grid points a side of the exact figures; operators: measures
+    whose operators are worth sharing. Raises UsageError when the terrain has no layer of the settings' name.
     """
 
     def __init__(
@@ -61,9 +62,10 @@ class Learner:
         settings: Settings,
         *,
         resolution: int = 33,
+        operators: Measures | None = None,
     ) -> None:
         self.policy = policy
-        self.measures = Measures(terrain, reference, resolution)
+        self.measures = Measures(terrain, reference, resolution, operators)
         self.iteration = 0
         self.critic: Critic | None = None
         self._take(settings)
@@ -83,7 +85,8 @@ class Learner:
         """One iteration. exact: whether the scalars hold the exact figures, which cost more than the step."""
         paths = self.walk()
         batch = self.batch(paths)
-        cosine = self.cosine(gradient_of(self.policy, batch, self.objective)) if self._compares(exact) else None
+        compared = exact and self.settings.cosine
+        cosine = self.cosine(gradient_of(self.policy, batch, self.objective)) if compared else None
         if self.settings.algorithm == "trpo":
             update = natural_step(self.policy, batch, self.objective, self.settings.budget)
         else:
@@ -158,7 +161,7 @@ class Learner:
     def stand_on(self, terrain: Terrain, reference: GaussianPolicy) -> None:
         """Go on on other ground, or with another reference. Raises UsageError when the layer is missing."""
         _require_layer(terrain, self.settings)
-        self.measures = Measures(terrain, reference, self.measures.resolution)
+        self.measures = Measures(terrain, reference, self.measures.resolution, self.measures)
         self._take(self.given)
 
     def state(self) -> dict[str, Any]:
@@ -191,9 +194,6 @@ class Learner:
         gamma, rate, epochs = self.settings.gamma, self.settings.learning_rate, self.settings.epochs
         assert gamma is not None and rate is not None and epochs is not None
         self.gamma, self.rate, self.epochs = gamma, rate, epochs
-
-    def _compares(self, exact: bool) -> bool:
-        return exact and self.settings.cosine
 
     def _values(self, states_BTS: Tensor, rewards_BT: Tensor) -> Tensor | None:
         """V at the states acted from: exact, of the critic, or None where the baseline is another."""

@@ -17,7 +17,7 @@ from ridgeline.landscape.world.paths import Paths, sample_paths
 from ridgeline.landscape.world.policy import GaussianPolicy
 from ridgeline.landscape.world.reference import clone_route, ring_radius
 from ridgeline.landscape.world.settings import Settings
-from ridgeline.landscape.world.terrain import LAYERS, Terrain
+from ridgeline.landscape.world.terrain import BOUND, LAYERS, STEP, Terrain
 from ridgeline.landscape.world.terrain_file import terrain_to_dict
 
 Part = Literal["terrain", "value", "reference", "policy", "paths"]
@@ -167,7 +167,8 @@ class World:
     def pin_numbers(self) -> dict[str, Any]:
         """Altitude, V, arrow and ring at the pin, with the reference's beside them.
 
-        ring: `[rx, ry]`, how far the mean action may move from the reference's for the settings' budget.
+        ring: how far the mean action may move from the reference's for the settings' budget, in units of the
+        action; the geometric mean over the coordinates where their sigmas differ.
         advantage_of_mean: Q of the mean action less V, at time 0.
         """
         learner, settings = self.learner, self.settings
@@ -179,7 +180,7 @@ class World:
             kl_step = float(policy.kl(reference, here)[0])
         fields = measures.values(policy, settings.layer, learner.gamma)
         value = float(measures.grid.interpolate(fields[0], here)[0])
-        landed = self._landed(here, mean)
+        landed = (here + STEP * mean).clamp(-BOUND, BOUND)
         follows = float(measures.grid.interpolate(fields[1], landed)[0])
         earned = float(self.terrain.height(landed, settings.layer)[0]) + learner.gamma * follows
         reference_fields = measures.values(reference, settings.layer, learner.gamma)
@@ -196,6 +197,13 @@ class World:
             "reference_mean": reference_mean.tolist(),
             "reference_sigma": reference_sigma.tolist(),
             "kl_step": kl_step,
-            "ring": ring_radius(reference_sigma.numpy(), settings.budget).tolist(),
+            "ring": float(np.sqrt(ring_radius(reference_sigma.numpy(), settings.budget).prod())),
             "advantage_of_mean": earned - value,
         }
+
+    def _measures(self, resolution: int) -> Measures:
+        return self.fine if resolution == RESTING else self.learner.measures
+
+    def _stand_on(self, terrain: Terrain, reference: GaussianPolicy) -> None:
+        self.learner.stand_on(terrain, reference)
+        self.fine = Measures(terrain, reference, RESTING, self.fine)
