@@ -55,7 +55,7 @@ class PromptRow:
     where: str = ""
 
     def as_seen_by_rewards(self) -> dict[str, Any]:
-        """What rewards and reports find in ``sample.row``: the other columns, and what was asked as ``prompt``.
+        """What rewards and reports find in ``sample.row``: the other columns, and the question as ``prompt``.
 
         A single turn of the user is its text; any other conversation the list of its messages, ``role`` and
         ``content``. A further column of the data that is called ``prompt`` stays what it is.

@@ -29,10 +29,10 @@ def stream_keys(seed: int, step: int, prompts: list[str], samples: list[int]) ->
     return key_B
 
 
-def uniforms(streams: UInt64Array, position: int) -> npt.NDArray[np.float64]:
-    """Uniform in [0, 1), one per stream, for token ``position``; 53 random bits."""
+def uniforms(streams: UInt64Array, position: int | npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Uniform in [0, 1), one per stream, for token ``position`` (one for all, or each its own); 53 random bits."""
     with np.errstate(over="ignore"):
-        offset = np.uint64(position + 1) * np.uint64(0x9E3779B97F4A7C15)
+        offset = np.asarray(position + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     bits = _mix(streams + offset)
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 

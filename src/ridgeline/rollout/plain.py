@@ -43,13 +43,14 @@ class PlainSampler:
         Raises:
             DataError: an empty prompt, or a prompt with the new tokens beyond the model's positions.
         """
-        self._check(requests, sampling)
+        self.check(requests, sampling)
         samples: list[Sample] = []
         for part in _parts(requests, self.rows):
             samples += self._decode(part, sampling, seed, step)
         return samples
 
-    def _check(self, requests: Sequence[PromptRequest], sampling: Sampling) -> None:
+    def check(self, requests: Sequence[PromptRequest], sampling: Sampling) -> None:
+        """Raises DataError for a prompt that is empty, or too long for the model with its new tokens."""
         limit = getattr(self.module.config, "max_position_embeddings", None)
         for request in requests:
             if not request.prompt_ids:
@@ -88,30 +89,40 @@ class PlainSampler:
                 chosen = chosen[going]
             logits_BV = decoder.step(chosen)
         return [
-            self._sample(requests[number], index, tokens[row], logprobs[row], sampling)
+            finished_sample(
+                self, requests[number], index, tokens[row], logprobs[row], sampling, self.weight_version
+            )
             for row, (number, index) in enumerate(zip(owners, indices, strict=True))
         ]
 
-    def _sample(
-        self, request: PromptRequest, index: int, tokens: list[int], logprobs: list[float], sampling: Sampling
-    ) -> Sample:
-        stopped = tokens[-1] in self.stop_ids
-        text = str(self.tokenizer.decode(tokens[:-1] if stopped else tokens, skip_special_tokens=True))
-        return Sample(
-            prompt_id=request.id,
-            index=index,
-            prompt_ids=list(request.prompt_ids),
-            completion_ids=tokens,
-            logprobs=logprobs,
-            generated=[True] * len(tokens),
-            stop_reason="stop" if stopped else "length",
-            text=text,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            weight_version=self.weight_version,
-            row=request.row,
-        )
+
+def finished_sample(
+    sampler: PlainSampler,
+    request: PromptRequest,
+    index: int,
+    tokens: list[int],
+    logprobs: list[float],
+    sampling: Sampling,
+    weight_version: int,
+) -> Sample:
+    """The record of one completion; its text is without the token that ended it."""
+    stopped = tokens[-1] in sampler.stop_ids
+    text = str(sampler.tokenizer.decode(tokens[:-1] if stopped else tokens, skip_special_tokens=True))
+    return Sample(
+        prompt_id=request.id,
+        index=index,
+        prompt_ids=list(request.prompt_ids),
+        completion_ids=tokens,
+        logprobs=logprobs,
+        generated=[True] * len(tokens),
+        stop_reason="stop" if stopped else "length",
+        text=text,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        weight_version=weight_version,
+        row=request.row,
+    )
 
 
 def _parts(requests: Sequence[PromptRequest], rows: int) -> list[list[PromptRequest]]:

@@ -1,9 +1,9 @@
-"""The studio: a local web server that shows runs and the exact world; it reads run folders, never writes them.
+"""The studio: a local web server that shows runs and the exact world; it only ever reads run folders.
 
-    import ridgeline.studio
-    handle = ridgeline.studio.launch("runs", block=False)
-    print(handle.url)
-    handle.close()
+import ridgeline.studio
+handle = ridgeline.studio.launch("runs", block=False)
+print(handle.url)
+handle.close()
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class Assets:
         return (self.folder / "index.html").is_file()
 
     def answer(self, path: str, accepts_gzip: bool) -> Response:
-        """The file at ``path``; the page for every path that names no file; 404 for a file that is missing."""
+        """The file at ``path``; the page for every path that names no file; 404 for a missing file."""
         file = self._file(path)
         if file is not None and file.name != "index.html":
             return self._respond(file, accepts_gzip)

@@ -39,8 +39,10 @@ COMMON: Mapping[str, str] = {
 }
 """What the columns of a token mean. The sampler and the old policy have the same weights; they differ by how
 they compute. The ratio of an update to the old policy exists within that update only."""
-CLIP = r"L_t = -\min\!\big(\rho_t A_t,\ \operatorname{clip}(\rho_t, 1-\varepsilon_{\text{low}}, " \
+CLIP = (
+    r"L_t = -\min\!\big(\rho_t A_t,\ \operatorname{clip}(\rho_t, 1-\varepsilon_{\text{low}}, "
     r"1+\varepsilon_{\text{high}})\, A_t\big)"
+)
 LOSSES: Mapping[str, str] = {
     "none": r"L_t = -\rho_t A_t",
     "clip": CLIP,

@@ -17,7 +17,7 @@ from ridgeline.studio.stage_reader import Points, StageReader
 from ridgeline.studio.tail import Tail
 
 FRESH = 15.0
-"""Seconds since the last write within which a run without a lock (copied from elsewhere) counts as running."""
+"""Seconds since its last write for which a run without a lock (copied from elsewhere) counts as running."""
 EVENTS = 5000
 STAGES = 200
 STAGE_ID = re.compile(r"[0-9]{1,6}-[^/\\\0]{1,200}")
@@ -118,7 +118,9 @@ class RunReader:
                 told.append("events.jsonl holds no events.")
             ended = self.events[-1].get("kind") if self.events else None
             if state == "interrupted" and ended != "interrupted":
-                told.append(f"The run ended without a word; to continue it: ridgeline resume {self.path.name}.")
+                told.append(
+                    f"The run ended without a word; to continue it: ridgeline resume {self.path.name}."
+                )
             if state == "failed":
                 told.append("The loss became nan or infinite; the batch is kept beside the stage.")
         if self._event_tail.damaged:

@@ -34,9 +34,7 @@ class RunsIndex:
         """Look for new and vanished run folders; whether any vanished."""
         found = discover(self.root)
         with self.lock:
-            gone = [
-                id_ for id_, run in self._runs.items() if id_ not in found or found[id_][0] != run.path
-            ]
+            gone = [id_ for id_, run in self._runs.items() if id_ not in found or found[id_][0] != run.path]
             for id_ in gone:
                 del self._runs[id_]
             for id_, (path, kind) in found.items():
@@ -105,9 +103,7 @@ def discover(root: Path) -> dict[str, tuple[Path, str]]:
 
 def kind_of(root: Path, path: Path) -> str | None:
     """``run`` or ``world``; None where the folder is neither, not even a damaged one."""
-    recipe, events, stages = (
-        (path / name).exists() for name in ("recipe.toml", "events.jsonl", "stages")
-    )
+    recipe, events, stages = ((path / name).exists() for name in ("recipe.toml", "events.jsonl", "stages"))
     if (recipe and (events or stages)) or (events and stages):
         return "run"
     if (path / "landscape" / "manifest.json").exists() and (path / "metrics.jsonl").exists():

@@ -47,7 +47,9 @@ def sample_files(stage: StageReader) -> list[SampleFile]:
         for name in _names(folder):
             match = NAME.fullmatch(name)
             if match is not None:
-                kind, trace = prefix + match["kind"], stage.folder / "traces" / (prefix + name)
+                # Files of one folder of samples share one trace, which bears the folder's name.
+                trace = stage.folder / "traces" / (f"{prefix[:-1]}.parquet" if prefix else name)
+                kind = prefix + match["kind"]
                 found.append(SampleFile(kind, int(match["step"]), folder / name, trace))
     order = {"step": 0, "evaluation": 1}
     return sorted(found[:FILES], key=lambda file: (order.get(file.kind, 2), file.kind, file.step))
@@ -122,9 +124,10 @@ def _parquet(path: Path, columns: Sequence[str]) -> pa.Table:
     # A damaged Parquet file fails in as many ways as there are bytes in it.
     try:
         file = pq.ParquetFile(path)
-        if sum(
-            file.metadata.row_group(g).total_byte_size for g in range(file.metadata.num_row_groups)
-        ) > 4 * FILE_LIMIT:
+        if (
+            sum(file.metadata.row_group(g).total_byte_size for g in range(file.metadata.num_row_groups))
+            > 4 * FILE_LIMIT
+        ):
             raise Problem(422, f"{path.name} is too large once it is unpacked.")
         names = [name for name in columns if name in file.schema_arrow.names]
         return file.read(columns=names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,8 @@ from ridgeline.studio.sample_files import TEXT_COLUMNS, SampleFile, Tables, colu
 from ridgeline.studio.stage_reader import StageReader
 
 SORTS = ("", "reward", "length", "advantage", "kl", "spread")
-"""What groups can be sorted by: their mean (``spread``: of the total reward, highest minus lowest); with a
-minus in front the highest first."""
+"""What groups are sorted by: their mean (``spread``: highest minus lowest total reward); with a minus in
+front the highest comes first."""
 GROUP_LIMIT = 512
 """Completions shown of one prompt."""
 TRACE_COLUMNS = ("prompt_id", "index", "old_logp", "ref_logp", "advantage", "discarded")
@@ -57,9 +58,7 @@ class Samples:
             count = self.tables.count(stage.root, file.path)
             if count is not None:
                 trace = file.trace.is_file()
-                listed.append(
-                    {"kind": file.kind, "step": file.step, "samples": count, "has_trace": trace}
-                )
+                listed.append({"kind": file.kind, "step": file.step, "samples": count, "has_trace": trace})
         return listed
 
     def step(self, stage: StageReader, file: SampleFile) -> Step:
@@ -84,6 +83,21 @@ class Samples:
         order = _sorted(step, sort, _matching(step, search))
         shown = order[page]
         return {"total": len(order), "groups": [self._group(stage, step, rows, model) for rows in shown]}
+
+    def before_training(
+        self, stage: StageReader, files: Sequence[SampleFile], prompt_id: str
+    ) -> dict[str, Any]:
+        """The first completion of a prompt in the evaluation before training, or in the first rollout."""
+        for kind in ("evaluation", "before/part", "step"):
+            first = next((file for file in files if file.kind == kind), None)
+            if first is None or (first.step and kind != "before/part"):
+                continue
+            table = self.tables.read(stage.root, first.path, ("prompt_id", "text"))
+            for prompt, text in zip(column(table, "prompt_id"), column(table, "text"), strict=True):
+                if prompt == prompt_id:
+                    return {"text": str(sendable(str(text or ""))), "where": f"samples/{first.path.name}"}
+        where = "The stage stored no completion of this prompt from before its first update."
+        return {"text": None, "where": where}
 
     def prompt(self, stage: StageReader, file: SampleFile, row: int, model: str | None) -> str | None:
         """The prompt of one completion, as text."""
@@ -203,7 +217,9 @@ def _matching(step: Step, search: str) -> list[NDArray[np.int64]]:
 def _sorted(step: Step, sort: str, groups: list[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
     name = sort.removeprefix("-")
     if name not in SORTS:
-        raise Problem(422, f"sort is one of {', '.join(filter(None, SORTS))}, with a minus for the highest first.")
+        raise Problem(
+            422, f"sort is one of {', '.join(filter(None, SORTS))}, with a minus for the highest first."
+        )
     if not name:
         return groups
     values = _values(step, name)

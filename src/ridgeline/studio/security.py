@@ -1,4 +1,4 @@
-"""Who may ask: a token, a cookie that stands for it, the names of this server, and where a page comes from."""
+"""Who may ask: a token, a cookie that stands for it, this server's names, and where a page comes from."""
 
 from __future__ import annotations
 
@@ -182,8 +182,8 @@ class Guard:
         scripts = "".join(f" 'sha256-{each}'" for each in self.script_hashes())
         # KaTeX places the parts of a formula by style attributes, which no hash can name.
         return (
-            f"default-src 'none'; script-src 'self'{scripts}; style-src 'self'; style-src-attr 'unsafe-inline'; "
-            "img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; worker-src 'self' blob:; "
+            f"default-src 'none'; script-src 'self'{scripts}; style-src 'self'; "
+            "style-src-attr 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; worker-src 'self' blob:; "
             "manifest-src 'self'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
         )
 

@@ -26,6 +26,8 @@ logger = logging.getLogger("ridgeline.studio")
 
 @dataclass(frozen=True)
 class Event:
+    """``data`` is JSON; ``run``: whose points they are."""
+
     number: int
     kind: str
     run: str | None

@@ -16,8 +16,7 @@ from ridgeline.studio.stage_reader import StageReader
 SAMPLE_COLUMNS = ("prompt_id", "index", "text", "completion_ids", "logprobs", "generated")
 TRACE_COLUMNS = ("prompt_id", "index", "piece", "ref_logp", "old_logp", "advantage", "value")
 NO_TRACE = (
-    "No trace was written beside these samples: the run is older than traces, or it was a held-out evaluation "
-    "without one."
+    "No trace was written beside these samples: the run is older than traces, or it records none for these."
 )
 WHY_MISSING: Mapping[str, str] = {
     "ref_logp": "This completion was discarded before it was compared with the reference.",
@@ -97,9 +96,7 @@ def _within(ratio: float, bounds: tuple[float, float]) -> bool:
     return bounds[0] <= ratio <= bounds[1]
 
 
-def _derived(
-    columns: Mapping[str, Any], missing: Mapping[str, str], formulas: Formulas
-) -> dict[str, str]:
+def _derived(columns: Mapping[str, Any], missing: Mapping[str, str], formulas: Formulas) -> dict[str, str]:
     reasons = {}
     if columns["ref_logp"] is None:
         reasons["kl"] = missing["ref_logp"]
@@ -146,4 +143,6 @@ def _pieces(
     texts = pieces(tokenizer, ids) if tokenizer is not None else None
     if texts is not None and len(texts) == len(ids):
         return texts, None
-    return [f"[{id_}]" for id_ in ids], "No tokenizer was found in the run folder, so tokens show their number."
+    return [
+        f"[{id_}]" for id_ in ids
+    ], "No tokenizer was found in the run folder, so tokens show their number."

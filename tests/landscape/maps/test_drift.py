@@ -59,8 +59,9 @@ def test_contours_hold_what_they_say() -> None:
     for level in LEVELS:
         fresh = reference.outside(cloud(8, 6_000), level).mean()
         assert fresh == pytest.approx(1 - level, abs=0.035 if level < 0.9 else 0.015)
-    lines = reference.outlines(((-4, 4), (-4, 4)), 65)
+    lines = reference.outlines(81)
     assert {level for level, _ in lines} == set(LEVELS)
+    assert all(np.allclose(line[0], line[-1]) for _, line in lines)  # closed
     assert [level for level, _ in lines] == sorted((level for level, _ in lines), reverse=True)
     radius = {level: np.linalg.norm(line, axis=1).mean() for level, line in lines if len(line) > 40}
     for level, wanted in ((0.5, 1.18), (0.9, 2.15)):  # sqrt(-2 log(1 - level)) of a round Gaussian

@@ -33,7 +33,7 @@ from ridgeline.schema.errors import DataError, RidgelineError, UsageError, neare
 FOLDER = "landscape"
 METHODS: tuple[Method, ...] = ("reward", "pca", "drift")
 FEWEST_REWARDS = 8
-_FORMAT = 1
+_FORMAT = 2
 """Raised when maps of the same samples come out differently, so that old ones are made again."""
 
 

@@ -8,10 +8,11 @@ import numpy as np
 from contourpy import contour_generator
 
 from ridgeline.landscape.maps.kernel import CHUNK, lattice
-from ridgeline.landscape.maps.surface import Bounds
 from ridgeline.statistics.inputs import Floats
 
 LEVELS = (0.5, 0.9, 0.99)
+RIM = 7.0
+"""Bandwidths beyond the outermost sample; a kernel is 2e-11 of its height there."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,14 @@ class Corridor:
         beyond: np.ndarray = self.density(points_N2) < self.edges[LEVELS.index(level)]
         return beyond
 
-    def outlines(self, bounds: Bounds, n: int) -> list[tuple[float, Floats]]:
-        """(level, polyline ``[K, 2]``) of every piece of every region, the outermost first."""
+    def outlines(self, n: int) -> list[tuple[float, Floats]]:
+        """(level, closed polyline ``[K, 2]``) of every piece of every region, the outermost first.
+
+        On an n x n grid of their own, wide enough that no outline is cut off at its rim.
+        """
+        low_2 = self.cloud_M2.min(0) - RIM * self.bandwidth_2
+        high_2 = self.cloud_M2.max(0) + RIM * self.bandwidth_2
+        bounds = (low_2[0], high_2[0]), (low_2[1], high_2[1])
         (low_x, high_x), (low_y, high_y) = bounds
         height = self.density(lattice(bounds, n)).reshape(n, n)
         maker = contour_generator(
@@ -55,7 +62,8 @@ def corridor(cloud_M2: Floats) -> Corridor:
     bandwidth_2 = np.maximum(cloud_M2.std(0, ddof=1), 1e-9) * count ** (-1 / 6)
     own = 1 / (2 * np.pi * bandwidth_2.prod())
     left_out = (_density(cloud_M2, cloud_M2, bandwidth_2) * count - own) / max(count - 1, 1)
-    edges = np.maximum(np.quantile(left_out, [1 - level for level in LEVELS]), 1e-300)
+    lowest = own * np.exp(-((RIM - 1) ** 2) / 2) / count
+    edges = np.maximum(np.quantile(left_out, [1 - level for level in LEVELS]), lowest)
     return Corridor(cloud_M2, bandwidth_2, tuple(float(edge) for edge in edges))
 
 

@@ -10,6 +10,7 @@ from ridgeline.landscape.maps.scene import Scene
 from ridgeline.statistics.inputs import Floats, Integers
 
 MOST_PATHS = 64
+OUTLINE_GRID = 97
 
 
 def frame_blocks(scene: Scene, frame: int, most: int) -> dict[str, Any]:
@@ -79,7 +80,7 @@ def _paths(scene: Scene, walked: Integers) -> dict[str, Any]:
 
 
 def _contours(scene: Scene) -> dict[str, Any]:
-    lines = scene.corridor.outlines(scene.bounds, next(iter(scene.surfaces.values())).mean.shape[0])
+    lines = scene.corridor.outlines(OUTLINE_GRID)
     return {
         "contour_offsets": np.cumsum([0, *(len(line) for _, line in lines)]),
         "contour_points": np.concatenate([line for _, line in lines]) if lines else np.zeros((0, 2)),

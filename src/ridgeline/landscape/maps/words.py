@@ -49,7 +49,7 @@ def honesty_line(
     else:
         shown = "no drift yet" if drift.kl <= 0.05 else "share of the drift unknown"
     parts = (
-        f'LM run "{source.run}/{source.config['name']}", step {step}',
+        f'LM run "{source.run}/{source.folder.name}", step {step}',
         map_line(plane),
         f"altitude = {altitude}, {r2}{residual}",
         kl,

@@ -30,11 +30,12 @@ def draw_compass(axes: Axes, scene: Scene) -> None:
     scale = compass_scale(scene)
     plate = Circle(
         tuple(pin),
-        SHARE * scene.width * 1.0,
+        SHARE * scene.width,
         facecolor=theme.surface,
-        edgecolor="none",
-        alpha=0.55,
-        zorder=6.6,
+        edgecolor=theme.ink,
+        linewidth=0.5,
+        alpha=0.3,
+        zorder=5.5,
     )
     axes.add_patch(plate)
     centre = pin + scale * compass.mean

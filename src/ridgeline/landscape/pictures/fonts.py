@@ -1,4 +1,4 @@
-"""Inter, which comes with the package, for all text of a picture; set for one drawing, not for the process."""
+"""Inter, which comes with the package, for all text of a picture; set for one drawing only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FACES = {
 """(style, weight) -> file in ``fonts/``: Inter 4 (SIL Open Font License), Latin and Greek."""
 
 PLAIN: dict[str, Any] = {"fontfamily": ["Inter", "DejaVu Sans"]}
-BOLD: dict[str, Any] = {"fontfamily": ["Inter SemiBold", "DejaVu Sans"], "fontweight": 600}
+BOLD: dict[str, Any] = {"fontfamily": ["Inter SemiBold", "DejaVu Sans"], "fontweight": "semibold"}
 """Styles of text."""
 
 
@@ -38,7 +38,7 @@ def typography() -> Iterator[None]:
     from matplotlib import rc_context
 
     register()
-    settings = {
+    settings: Any = {
         "font.family": ["Inter", "DejaVu Sans"],
         "font.size": 9.0,
         "mathtext.fontset": "custom",
@@ -59,8 +59,8 @@ def typography() -> Iterator[None]:
 
 def embedded(style: str, weight: int, letters: str) -> str:
     """A data URI of the face, cut down to ``letters``, as WOFF."""
-    from fontTools.subset import Options, Subsetter
-    from fontTools.ttLib import TTFont
+    from fontTools.subset import Options, Subsetter  # type: ignore[import-untyped]
+    from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
 
     options = Options()
     options.layout_features = ["kern"]

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 CAPTION = 7.5
 
 
-def draw_ground(axes: Axes, scene: Scene, layer: str, taken: list[Array]) -> None:
-    """Relief and contours of one layer; labels keep clear of the places that are ``taken``."""
+def draw_ground(axes: Axes, scene: Scene, layer: str, taken: list[Array] | None) -> None:
+    """Relief and contours of one layer; labels keep clear of ``taken`` places, None is for no labels."""
     terrain, theme = scene.terrain, scene.theme
     extent = (*terrain.x, *terrain.y)
     axes.set_xlim(*terrain.x)
@@ -53,7 +53,7 @@ def draw_lines(
     scene: Scene,
     lines: list[tuple[float, Array]],
     index: tuple[float, ...],
-    taken: list[Array],
+    taken: list[Array] | None,
     layer: str,
 ) -> None:
     """Plain contours thin, index contours strong and broken by their label."""
@@ -66,7 +66,8 @@ def draw_lines(
     plain.set_gid(f"contours-{layer}")
     axes.add_collection(plain, autolim=False)
     pieces: list[Array] = []
-    places = dict(label_places(strong, taken, 0.085 * scene.width, _inner(scene, 0.03)))
+    apart, inside = 0.085 * scene.width, _inner(scene, 0.05)
+    places = {} if taken is None else dict(label_places(strong, taken, apart, inside))
     for number, (level, line) in enumerate(strong):
         if number not in places:
             pieces.append(line)
@@ -74,7 +75,8 @@ def draw_lines(
         vertex = places[number]
         pieces += without_gap(line, line[vertex], 0.028 * scene.width)
         axes.text(
-            *line[vertex],
+            line[vertex][0],
+            line[vertex][1],
             signed(level),
             fontsize=6.5,
             color=colour,
@@ -124,7 +126,15 @@ def draw_frame(axes: Axes, scene: Scene) -> None:
         length=3, width=0.6, color=theme.muted, labelsize=7, labelcolor=theme.muted, pad=3, zorder=9
     )
     axes.set_xlabel(_named(plane.x), fontsize=CAPTION, color=theme.muted, loc="right", labelpad=3)
-    axes.set_ylabel(_named(plane.y), fontsize=CAPTION, color=theme.muted, loc="top", labelpad=2)
+    upright = len(plane.y.name) < 3 and not plane.y.unit
+    axes.set_ylabel(
+        _named(plane.y),
+        fontsize=CAPTION,
+        color=theme.muted,
+        loc="top",
+        labelpad=4,
+        rotation=0 if upright else 90,
+    )
 
 
 def draw_scale(axes: Axes, scene: Scene) -> None:

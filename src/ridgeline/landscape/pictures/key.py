@@ -35,14 +35,17 @@ class Entry:
     glyph: Callable[[Axes, float, float], None]
 
 
-def draw_key(axes: Axes, scene: Scene, width: float, height: float) -> None:
-    """All elements that this picture shows, from top to bottom; ``axes`` is measured in inches."""
+def draw_key(axes: Axes, scene: Scene, width: float, height: float, *, flat: bool = True) -> None:
+    """All elements that this picture shows, from top to bottom; ``axes`` is measured in inches.
+
+    ``flat``: of a map; a block of land has neither compass nor contours of V nor a strip.
+    """
     axes.set_xlim(0, width)
     axes.set_ylim(0, height)
     axes.axis("off")
     top = height - 0.06
     top = _ramp(axes, scene, width, top)
-    for number, entry in enumerate(entries(scene)):
+    for number, entry in enumerate(entries(scene, flat=flat)):
         lines = wrapped(axes.get_figure(), entry.detail, width - GLYPH - GAP, DETAIL)  # type: ignore[arg-type]
         entry.glyph(axes, GLYPH / 2, top - 0.13)
         axes.text(
@@ -86,10 +89,11 @@ def _ramp(axes: Axes, scene: Scene, width: float, top: float) -> float:
     return top - 0.72
 
 
-def entries(scene: Scene) -> list[Entry]:
+def entries(scene: Scene, *, flat: bool = True) -> list[Entry]:
     """What the frame holds, in the order in which the mental model is told."""
-    found = [*_state(scene), *_policy(scene), *_trajectory(scene), *_value(scene), *_reference(scene)]
-    return found
+    if not flat:
+        return [*_state(scene), *_trajectory(scene, strip=False), *_reference(scene)]
+    return [*_state(scene), *_policy(scene), *_trajectory(scene), *_value(scene), *_reference(scene)]
 
 
 def _state(scene: Scene) -> list[Entry]:
@@ -157,7 +161,7 @@ def _policy(scene: Scene) -> list[Entry]:
     return found
 
 
-def _trajectory(scene: Scene) -> list[Entry]:
+def _trajectory(scene: Scene, *, strip: bool = True) -> list[Entry]:
     path, theme = scene.told, scene.theme
     found: list[Entry] = []
 
@@ -179,7 +183,10 @@ def _trajectory(scene: Scene) -> list[Entry]:
                     )
 
             total = signed(round(strip_sum(scene), 2))
-            found.append(Entry(rf"Return $R(\tau)$ = {total}", "the sum of the bars of the strip", bars))
+            where = (
+                "the sum of the bars of the strip" if strip else "altitude summed along the strongest path"
+            )
+            found.append(Entry(rf"Return $R(\tau)$ = {total}", where, bars))
         else:
             found.append(Entry(r"Trajectory $\tau$: prefixes of a text", f"{sign}; drawn in the air", stroke))
     points = scene.frame.points

@@ -40,8 +40,8 @@ def draw_corridor(axes: Axes, scene: Scene) -> None:
 def _draw_tube(axes: Axes, scene: Scene) -> None:
     from contourpy import contour_generator
     from matplotlib.collections import LineCollection
-    from matplotlib.path import Path
     from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
 
     x, y = np.linspace(*scene.terrain.x, 181), np.linspace(*scene.terrain.y, 181)
     distance = tube_distance(x, y, scene.frame.corridor_mean, scene.frame.corridor_cov)
@@ -53,7 +53,7 @@ def _draw_tube(axes: Axes, scene: Scene) -> None:
             axes.add_patch(PathPatch(shape, facecolor=scene.theme.mint, alpha=0.10, linewidth=0, zorder=3))
         dashes = ("solid", (0, (6, 2)), (0, (2, 2)))[min(number, 2)]
         edge = LineCollection(
-            tracer.lines(radius),
+            [np.asarray(line) for line in tracer.lines(radius)],
             colors=scene.theme.mint,
             linewidths=1.5 - 0.3 * number,
             linestyles=[dashes],
@@ -71,7 +71,7 @@ def tube_distance(x: Array, y: Array, mean: Array, covariance: Array) -> Array:
     plane = np.stack(np.meshgrid(x, y), axis=-1)
     nearest = np.full(plane.shape[:2], np.inf)
     for t in np.linspace(0, len(mean) - 1, 4 * (len(mean) - 1) + 1):
-        a, share = min(int(t), max(0, len(mean) - 2)), 0.0
+        a = min(int(t), max(0, len(mean) - 2))
         share = float(t) - a
         b = min(a + 1, len(mean) - 1)
         centre = (1 - share) * mean[a] + share * mean[b]
@@ -79,7 +79,8 @@ def tube_distance(x: Array, y: Array, mean: Array, covariance: Array) -> Array:
         offset = plane - centre
         squared = np.einsum("yxi,ij,yxj->yx", offset, np.linalg.inv(spread), offset)
         nearest = np.minimum(nearest, squared)
-    return np.sqrt(nearest)
+    distance: Array = np.sqrt(nearest)
+    return distance
 
 
 def draw_value(axes: Axes, scene: Scene, taken: list[Array]) -> list[Array]:
@@ -102,7 +103,8 @@ def draw_value(axes: Axes, scene: Scene, taken: list[Array]) -> list[Array]:
         place = line[places[number]]
         pieces += without_gap(line, place, 0.03 * scene.width)
         axes.text(
-            *place,
+            place[0],
+            place[1],
             signed(level),
             fontsize=6.5,
             **BOLD,
@@ -120,15 +122,18 @@ def draw_value(axes: Axes, scene: Scene, taken: list[Array]) -> list[Array]:
     return [lines[number][1][vertex] for number, vertex in places.items()]
 
 
-def draw_paths(axes: Axes, scene: Scene) -> None:
-    """Every path coloured by the sign of the advantage of each step, as wide as it is large, fading with time."""
+def draw_paths(axes: Axes, scene: Scene, scale: float = 1.0) -> None:
+    """Paths, coloured by the sign of each step's advantage, as wide as it is large, fading with time.
+
+    ``scale`` thins all lines, for small maps.
+    """
     paths = [path for path in scene.frame.paths if len(path) > 1 and path is not scene.told]
     if scene.told is None:
         return
     largest = _scale([*paths, scene.told])
     for number, path in enumerate(paths[: MOST_PATHS - 1]):
-        _draw_path(axes, scene, path, largest, f"path-{number}", 0.6, strong=False)
-    _draw_path(axes, scene, scene.told, largest, "path-told", 1.0, strong=True)
+        _draw_path(axes, scene, path, largest, f"path-{number}", 0.6 * scale, strong=False)
+    _draw_path(axes, scene, scene.told, largest, "path-told", scale, strong=True)
 
 
 def _scale(paths: list[Array]) -> float:
@@ -139,7 +144,7 @@ def _scale(paths: list[Array]) -> float:
 
 
 def _draw_path(
-    axes: Axes, scene: Scene, path: Array, largest: float, name: str, opacity: float, *, strong: bool
+    axes: Axes, scene: Scene, path: Array, largest: float, name: str, scale: float, *, strong: bool
 ) -> None:
     from matplotlib.collections import LineCollection
     from matplotlib.colors import to_rgba
@@ -149,14 +154,19 @@ def _draw_path(
     size = np.clip(np.abs(advantage) / largest, 0, 1)
     fade = np.linspace(1.0, 1.0 if strong else 0.25, len(advantage))
     colours = [
-        (*to_rgba(theme.accent if a >= 0 else theme.cool)[:3], opacity * f)
+        (*to_rgba(theme.accent if a >= 0 else theme.cool)[:3], (1.0 if strong else 0.6) * f)
         for a, f in zip(advantage, fade, strict=True)
     ]
-    widths = (0.5 + THICK * size) * (1.15 if strong else 0.6)
+    widths = (0.5 + THICK * size) * scale
     segments = np.stack([path[:-1, :2], path[1:, :2]], axis=1)
     if strong:
         casing = LineCollection(
-            [path[:, :2]], colors=theme.surface, linewidths=THICK + 3.2, alpha=0.9, capstyle="round", zorder=6
+            [path[:, :2]],
+            colors=theme.surface,
+            linewidths=(THICK + 3.2) * scale,
+            alpha=0.9,
+            capstyle="round",
+            zorder=6,
         )
         axes.add_collection(casing, autolim=False)
     drawn = LineCollection(
@@ -165,7 +175,9 @@ def _draw_path(
     drawn.set_gid(name)
     axes.add_collection(drawn, autolim=False)
     if strong:
-        dots = axes.scatter(*path[1:, :2].T, s=5, color=theme.ink, linewidths=0, zorder=6.2)
+        dots = axes.scatter(
+            path[1:, 0], path[1:, 1], s=5 * scale**2, color=theme.ink, linewidths=0, zorder=6.2
+        )
         dots.set_gid("path-told-steps")
 
 
@@ -181,7 +193,8 @@ def draw_points(axes: Axes, scene: Scene) -> None:
         ("down", "v", scene.theme.cool, advantage < 0),
     ):
         drawn = axes.scatter(
-            *points[shown & chosen][:, :2].T,
+            points[shown & chosen][:, 0],
+            points[shown & chosen][:, 1],
             marker=marker,
             s=11,
             color=colour,
@@ -208,7 +221,7 @@ def draw_route(axes: Axes, scene: Scene) -> None:
         line.set_gid("route")
     if start:
         for size, colour in ((62, theme.surface), (34, theme.mint)):
-            mark = axes.scatter(*start, s=size, color=colour, linewidths=0, zorder=6.5)
+            mark = axes.scatter(start[0], start[1], s=size, color=colour, linewidths=0, zorder=6.5)
             mark.set_gid("start")
     goal = scene.detail("goal")
     if goal:
@@ -232,6 +245,6 @@ def draw_pin(axes: Axes, scene: Scene) -> None:
     if scene.pin is None:
         return
     for size, colour, name in ((105, scene.theme.surface, "pin-casing"), (62, scene.theme.pin, "pin")):
-        mark = axes.scatter(*scene.pin, s=size, color=colour, linewidths=0, zorder=8)
+        mark = axes.scatter(scene.pin[0], scene.pin[1], s=size, color=colour, linewidths=0, zorder=8)
         mark.set_gid(name)
-    axes.scatter(*scene.pin, s=9, color=scene.theme.surface, linewidths=0, zorder=8.1)
+    axes.scatter(scene.pin[0], scene.pin[1], s=9, color=scene.theme.surface, linewidths=0, zorder=8.1)

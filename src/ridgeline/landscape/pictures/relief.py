@@ -1,4 +1,4 @@
-"""Terrain as a printed map shows it: hill-shaded colour, fog where nothing is known, contour levels and lines."""
+"""Terrain as a printed map shows it: hill-shaded colour, fog where nothing is known, contours."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def round_step(size: float) -> float:
 def contour_lines(
     field: Array, axis_x: Array, axis_y: Array, levels: tuple[float, ...]
 ) -> list[tuple[float, Array]]:
-    """(level, polyline [K, 2]) of ``field``, smooth: traced on a grid refined three times; nan has no lines."""
+    """(level, polyline [K, 2]) of ``field``, traced on a grid refined three times; nan has none."""
     from contourpy import contour_generator
 
     size = 3 * (len(axis_x) - 1) + 1
@@ -143,7 +143,7 @@ def contour_lines(
 def label_places(
     lines: list[tuple[float, Array]], taken: list[Array], apart: float, inside: tuple[Array, Array]
 ) -> list[tuple[int, int]]:
-    """(line, vertex) of each label: one on every long line, ``apart`` from each other and from what is ``taken``.
+    """(line, vertex) of each label: one on every long line, ``apart`` from others and from ``taken``.
 
     The flattest stretch of the line is preferred, as it reads best. ``inside`` are the corners within which
     a label may stand.

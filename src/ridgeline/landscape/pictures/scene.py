@@ -1,4 +1,4 @@
-"""What one picture shows: a frame of a record, one layer of its terrain, the path that is told and its pin."""
+"""What one picture shows: a frame of a record, one layer of its terrain, the told path and its pin."""
 
 from __future__ import annotations
 

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SMALL, APART, CAPTION = 2.7, 0.3, 0.34
-"""Inches: side of a small map, between two, and of its caption."""
-PER_ROW, MOST = 4, 8
+WIDTH, APART, CAPTION = 11.6, 0.3, 0.34
+"""Inches: of a row of small maps, between two, and of a caption."""
+MOST = 8
 CURVE = 2.3
 GOLD = ("return_gold", "gold", "reward")
 PROXY = ("return_proxy", "proxy")
@@ -29,19 +29,21 @@ def series_sheet(scene: Scene, layers: tuple[str, ...]) -> Figure:
     del layers  # small maps show one layer: the one of the scene
     record = scene.record
     chosen = spread(len(record.frames), MOST)
-    rows = math.ceil(len(chosen) / PER_ROW)
-    width = 2 * MARGIN + PER_ROW * SMALL + (PER_ROW - 1) * APART
-    body = rows * (SMALL + CAPTION + 0.12)
+    across = 4 if len(chosen) in (4, 7, 8) else 3
+    rows = math.ceil(len(chosen) / across)
+    small = (WIDTH - (across - 1) * APART) / across
+    width = 2 * MARGIN + WIDTH
+    body = rows * (small + CAPTION + 0.12)
     foot = foot_lines(blank(width, 10, scene.theme.paper), scene, width - 2 * MARGIN)
     sheet = blank(width, 1.0 + body + 0.35 + CURVE + 0.6 + len(foot) * 0.145 + 0.45, scene.theme.paper)
     draw_head(sheet, scene, width - 2 * MARGIN)
     for number, index in enumerate(chosen):
-        row, column = divmod(number, PER_ROW)
-        left, top = MARGIN + column * (SMALL + APART), 1.0 + row * (SMALL + CAPTION + 0.12)
+        row, column = divmod(number, across)
+        left, top = MARGIN + column * (small + APART), 1.0 + row * (small + CAPTION + 0.12)
         part = Scene(record, record.frame(index), scene.theme, scene.layer)
-        axes = sheet.axes(left, top, SMALL, SMALL)
+        axes = sheet.axes(left, top, small, small)
         draw_small(axes, part)
-        sheet.write(left, top + SMALL + 0.07, _caption(part), 8.0, scene.theme.ink)
+        sheet.write(left, top + small + 0.07, _caption(part), 8.0, scene.theme.ink)
     top = 1.0 + body + 0.35
     half = (width - 2 * MARGIN - 0.9) / 2
     draw_curve(sheet.axes(MARGIN + 0.4, top, half, CURVE), scene, chosen, root_kl=True)
@@ -57,13 +59,11 @@ def spread(count: int, most: int) -> list[int]:
 
 def draw_small(axes: Axes, scene: Scene) -> None:
     """A map without numbers: relief, corridor, paths or points."""
-    draw_ground(axes, scene, scene.layer, [])
+    draw_ground(axes, scene, scene.layer, None)
     draw_corridor(axes, scene)
     draw_points(axes, scene)
     draw_route(axes, scene)
-    draw_paths(axes, scene)
-    for text in list(axes.texts):
-        text.remove()
+    draw_paths(axes, scene, 0.5)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_xlabel("")
@@ -111,7 +111,7 @@ def draw_curve(axes: Axes, scene: Scene, chosen: list[int], *, root_kl: bool) ->
         )
         line.set_gid(f"curve-{label}-{'kl' if root_kl else 'step'}")
         dots = [(x, y) for index, x, y in known if index in chosen]
-        axes.scatter(*zip(*dots, strict=True), s=16, color=colour, linewidths=0, zorder=3)
+        axes.scatter([x for x, _ in dots], [y for _, y in dots], s=16, color=colour, linewidths=0, zorder=3)
         axes.annotate(
             label,
             dots[-1],

@@ -1,4 +1,4 @@
-"""The landscape as a block of land: the map draped over its heights, seen from the south-west, without perspective.
+"""The landscape as a block of land: the map draped over its heights, without perspective.
 
 Orthographic, so that equal heights stay equally long on paper; the bar beside the block says how long.
 """
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ridgeline.landscape.pictures.fonts import BOLD
 from ridgeline.landscape.pictures.ground import draw_ground, signed
 from ridgeline.landscape.pictures.key import draw_key
 from ridgeline.landscape.pictures.overlays import draw_corridor, draw_paths, draw_points, draw_route
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 YAW, PITCH = math.radians(-28.0), math.radians(38.0)
 TALL = 0.26
 """The altitude range on paper, as a share of the side of the plane."""
-BASE = 0.10
+BASE = 0.06
 """Thickness of the block under its lowest point, in the same measure."""
+CLIFF = 0.01
+"""A rise of the ground from one place to the next that only the edge of the known land can have."""
 TEXTURE = 1100
 COLUMNS = 1800
 """Pixels across the picture of the block; drawn at this size, shown at half of it."""
@@ -34,7 +37,7 @@ COLUMNS = 1800
 
 @dataclass(frozen=True)
 class Camera:
-    """Orthographic view of the plane scaled to [-1/2, 1/2] x [-1/2, 1/2], z up, also in sides of the plane."""
+    """Orthographic view of the plane, scaled to [-1/2, 1/2] a side; z is up, in sides of the plane."""
 
     yaw: float = YAW
     pitch: float = PITCH
@@ -66,7 +69,7 @@ def solid_sheet(scene: Scene, layers: tuple[str, ...]) -> Figure:
     side = 7.4 if len(layers) == 1 else 5.6
     maps = len(layers) * side + (len(layers) - 1) * 0.2
     width = MARGIN + maps + 0.3 + KEY + MARGIN
-    body = max(0.86 * side, 5.4)
+    body = max(0.78 * side, 4.9)
     foot = foot_lines(blank(width, 10, scene.theme.paper), scene, width - 2 * MARGIN)
     sheet = blank(width, 1.0 + body + len(foot) * 0.145 + 0.5, scene.theme.paper)
     draw_head(sheet, scene, width - 2 * MARGIN)
@@ -74,8 +77,8 @@ def solid_sheet(scene: Scene, layers: tuple[str, ...]) -> Figure:
         axes = sheet.axes(MARGIN + number * (side + 0.2), 1.0, side, body)
         draw_block(axes, scene, layer)
         if len(layers) > 1:
-            axes.set_title(layer.capitalize(), fontsize=9.5, color=scene.theme.ink, loc="left")
-    draw_key(sheet.axes(MARGIN + maps + 0.3, 0.98, KEY, body), scene, KEY, body)
+            sheet.write(MARGIN + number * (side + 0.2), 1.0, layer.capitalize(), 9.5, scene.theme.ink, **BOLD)
+    draw_key(sheet.axes(MARGIN + maps + 0.3, 0.98, KEY, body), scene, KEY, body, flat=False)
     draw_foot(sheet, scene, foot)
     return sheet.figure
 
@@ -94,22 +97,23 @@ def draw_block(axes: Axes, scene: Scene, layer: str) -> None:
     drawn.set_gid(f"block-{layer}")
     _draw_pin(axes, scene, camera, z)
     _draw_height_scale(axes, scene, camera, extent)
-    axes.set_xlim(extent[0] - 0.03, extent[1] + 0.03)
-    axes.set_ylim(extent[2] - 0.02, extent[3] + 0.06)
+    _draw_edges(axes, scene, camera)
+    axes.set_xlim(extent[0] + 0.02, extent[1] - 0.02)
+    used = np.flatnonzero(image[..., 3].any(1))
+    top = extent[3] - (extent[3] - extent[2]) * used[0] / len(image)
+    axes.set_ylim(extent[2] - 0.04, top + 0.04)
 
 
 def draped(scene: Scene, layer: str) -> Array:
-    """The map of the layer from straight above, without labels, as colours [TEXTURE, TEXTURE, 3], row 0 south."""
+    """The map of the layer from above, without labels: colours [TEXTURE, TEXTURE, 3], row 0 south."""
     sheet = blank(7.0, 7.0, scene.theme.paper)
     sheet.figure.set_dpi(TEXTURE / 7.0)
     axes = sheet.axes(0, 0, 7.0, 7.0)
-    draw_ground(axes, scene, layer, [])
+    draw_ground(axes, scene, layer, None)
     draw_corridor(axes, scene)
     draw_points(axes, scene)
     draw_route(axes, scene)
-    draw_paths(axes, scene)
-    for text in list(axes.texts):
-        text.remove()
+    draw_paths(axes, scene, 0.8)
     axes.axis("off")
     sheet.figure.canvas.draw()
     pixels = np.asarray(sheet.figure.canvas.buffer_rgba())  # type: ignore[attr-defined]
@@ -160,8 +164,13 @@ def _column(block: Block, camera: Camera, right: float, depths: Array, levels: A
     first = np.clip(seen[ground], 0, len(up) - 1)
     found[ground, :3] = block.texture[at[0][first], at[1][first]]
     wall = (levels >= foot) & (levels <= up[0])
-    west = x[0] <= -0.5 + 2e-3
-    found[wall, :3] = block.wall * (0.86 if west else 1.0)
+    side = x[0] >= 0.5 - 2e-3
+    z = (levels[wall] - depth[0] * math.sin(camera.pitch)) / math.cos(camera.pitch)
+    strata = 1 - 0.05 * (np.floor(z / 0.028) % 2)
+    found[wall, :3] = block.wall * strata[:, None] * (0.88 if side else 1.0)
+    cliff = ground.copy()
+    cliff[ground] = np.diff(block.z[at], prepend=block.z[at][0])[first] > CLIFF
+    found[cliff, :3] = block.wall * 0.94
     found[ground | wall, 3] = 1.0
     return found
 
@@ -215,6 +224,27 @@ def _draw_pin(axes: Axes, scene: Scene, camera: Camera, z: Array) -> None:
     )
 
 
+def _draw_edges(axes: Axes, scene: Scene, camera: Camera) -> None:
+    """The names of the axes along the two edges in front."""
+    plane = scene.record.manifest.axes
+    corners = {"x": ((-0.5, -0.5), (0.5, -0.5)), "y": ((0.5, -0.5), (0.5, 0.5))}
+    for name, (start, end) in corners.items():
+        ends = [camera.project(np.array(x), np.array(y), np.array(-BASE)) for x, y in (start, end)]
+        (x0, y0), (x1, y1) = ((float(a), float(b)) for a, b in ends)
+        axes.text(
+            (x0 + x1) / 2 + 0.02 * (1 if name == "y" else -1),
+            (y0 + y1) / 2 - 0.02,
+            f"{getattr(plane, name).name} →",
+            fontsize=7.5,
+            color=scene.theme.muted,
+            rotation=math.degrees(math.atan2(y1 - y0, x1 - x0)),
+            rotation_mode="anchor",
+            ha="center",
+            va="top",
+            zorder=3,
+        )
+
+
 def _draw_height_scale(
     axes: Axes, scene: Scene, camera: Camera, extent: tuple[float, float, float, float]
 ) -> None:
@@ -222,7 +252,7 @@ def _draw_height_scale(
     low, high = scene.limits
     step = round_step((high - low) / 3)
     length = TALL * step / (high - low) * math.cos(camera.pitch)
-    x, y = extent[0] + 0.03, extent[2] + 0.08
+    x, y = extent[0] + 0.05, extent[2] + 0.03
     axes.plot([x, x], [y, y + length], color=scene.theme.ink, linewidth=1.2, solid_capstyle="butt", zorder=3)
     for end in (y, y + length):
         axes.plot([x - 0.008, x + 0.008], [end, end], color=scene.theme.ink, linewidth=0.8, zorder=3)

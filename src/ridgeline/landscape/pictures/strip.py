@@ -57,7 +57,7 @@ def draw_strip(axes: Axes, scene: Scene) -> None:
             bar.set_gid(f"strip-{name}-{step}")
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, 0) - 0.02 * (high - low), max(high, 0) + 0.12 * (high - low))
-    if 0 < scene.pin_row:
+    if scene.pin_row > 0:
         mark = axes.scatter(
             scene.pin_row, axes.get_ylim()[1], s=26, color=theme.pin, marker="v", clip_on=False, zorder=4
         )
@@ -66,6 +66,12 @@ def draw_strip(axes: Axes, scene: Scene) -> None:
     axes.set_yticklabels([signed(tick) for tick in axes.get_yticks()])
     stride = max(1, round((len(path) - 1) / 12))
     axes.set_xticks(range(stride, len(path), stride))
+    what = (
+        "Altitude strip: the reward of every step"
+        if rewarded.all()
+        else "Value on the way, reward at the end"
+    )
+    axes.set_title(what, fontsize=8.5, color=theme.ink, loc="left", pad=9)
     axes.set_xlabel(
         "step t of the path drawn strongest", fontsize=CAPTION, color=theme.muted, loc="right", labelpad=2
     )

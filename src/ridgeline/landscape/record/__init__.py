@@ -7,6 +7,7 @@ landscape/manifest.json     what the axes, the altitude and every estimate are; 
 
 from __future__ import annotations
 
+from ridgeline.landscape.record.find import find_record
 from ridgeline.landscape.record.manifest import (
     Altitude,
     Axes,
@@ -34,4 +35,5 @@ __all__ = [
     "Frame",
     "TerrainGrid",
     "LayerGrid",
+    "find_record",
 ]

@@ -20,8 +20,8 @@ from ridgeline.objectives.shaping import sequence_rewards, token_rewards
 class Estimates(NamedTuple):
     """What a batch of paths says about its actions.
 
-    advantages_BT: constants. returns_BT: the critic's targets, None without values. mask_BT: 1 where an action
-    takes part. dead: share of groups whose paths all earned the same; None without groups.
+    advantages_BT: constants. returns_BT: the critic's targets, None without values. mask_BT: 1 where an
+    action takes part. dead: share of groups whose paths all earned the same; None without groups.
     """
 
     advantages_BT: Tensor
@@ -49,7 +49,9 @@ def estimate(
     if settings.algorithm in GROUPED:
         return _per_path(rewards_BT, kl_BT, mask_BT, objective, settings)
     assert settings.gamma is not None
-    shaped_BT = rewards_BT + token_rewards(rewards_BT.new_zeros(len(mask_BT)), kl_BT, mask_BT, _charge(objective))
+    shaped_BT = rewards_BT + token_rewards(
+        rewards_BT.new_zeros(len(mask_BT)), kl_BT, mask_BT, _charge(objective)
+    )
     returns_BT = None
     if objective.advantage == "gae":
         assert values_BT is not None

@@ -1,4 +1,4 @@
-"""From `Settings` to a `PolicyObjective`: each algorithm is a named preset moved along the axes that were set."""
+"""From `Settings` to a `PolicyObjective`: a named preset, moved along the axes that were set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The learned value function of the exact world: a small network of place and time, fitted by `value_loss`."""
+"""The learned value function of the exact world: a network of place and time, fitted by `value_loss`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ class Critic(nn.Module):
         left_T = (self.horizon - torch.arange(states.shape[1], dtype=states.dtype)).clamp(min=0)
         time_BT = (left_T / self.horizon).expand(states.shape[:-1])
         inputs = torch.cat([states / self.bound, time_BT.unsqueeze(-1)], -1)
-        return self.network(inputs).squeeze(-1) * left_T
+        values_BT: Tensor = self.network(inputs).squeeze(-1) * left_T
+        return values_BT
 
     def fit(self, states: Tensor, returns_BT: Tensor, steps: int) -> float:
         """`steps` optimizer steps towards the returns; the mean squared error before them, reward units^2."""

@@ -207,7 +207,8 @@ class Learner:
             returns_BT = rewards_to_go(rewards_BT, torch.ones_like(rewards_BT), self.gamma)
             self.critic.fit(states_BTS, returns_BT, FIRST_FIT)
         with torch.no_grad():
-            return self.critic(states_BTS)
+            values_BT: Tensor = self.critic(states_BTS)
+        return values_BT
 
     def _new_critic(self) -> Critic:
         return Critic(self.terrain.horizon, BOUND, self.settings.seed)
@@ -216,6 +217,6 @@ class Learner:
 def _require_layer(terrain: Terrain, settings: Settings) -> None:
     if not terrain.has(settings.layer):
         raise UsageError(
-            f"terrain '{terrain.name}' has no layer '{settings.layer[:40]}'; set layer to one it has, such as 'gold'."
+            f"terrain '{terrain.name}' has no layer '{settings.layer[:40]}'; "
+            "set layer to one it has, such as 'gold'."
         )
-

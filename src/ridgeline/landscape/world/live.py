@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -46,10 +47,12 @@ class World:
     ) -> None:
         self.seed = seed
         self.pin: tuple[float, float] = terrain.start
-        cloned = clone_route(terrain.route, terrain, seed=seed) if reference is None else reference
+        cloned = _cloned(terrain, seed) if reference is None else reference
         self.learner = Learner(terrain, cloned.copy(), cloned, settings or Settings(seed=seed))
         self.fine = Measures(terrain, cloned, RESTING)
         self.history: list[dict[str, Any]] = []
+        self.paths: Paths
+        self.advantages: Tensor | None
         self.show_rolled(FIRST_PATHS)
 
     @property
@@ -77,24 +80,30 @@ class World:
     def change_route(self, route: Iterable[tuple[float, float]]) -> None:
         """A reference cloned from another route, from which the learner starts over."""
         terrain = self.terrain.replace(route=tuple(route))
-        self._stand_on(terrain, clone_route(terrain.route, terrain, seed=self.seed))
+        self._stand_on(terrain, _cloned(terrain, self.seed))
         self.reset()
 
     def reset(self, policy: Literal["reference", "new"] = "reference", sigma: float | None = None) -> None:
         """The learner anew: its policy as the reference, or untrained; sigma replaces that of its actions."""
         learner = self.learner
-        start = learner.reference.copy() if policy == "reference" else GaussianPolicy(self.seed, self.terrain.sigma)
+        start = (
+            learner.reference.copy()
+            if policy == "reference"
+            else GaussianPolicy(self.seed, self.terrain.sigma)
+        )
         if sigma is not None:
             with torch.no_grad():
                 start.log_std.fill_(math.log(sigma))
-        self.learner = Learner(self.terrain, start, learner.reference, learner.given, operators=learner.measures)
+        self.learner = Learner(
+            self.terrain, start, learner.reference, learner.given, operators=learner.measures
+        )
         self.history = []
         self.show_rolled(FIRST_PATHS)
 
     def show_rolled(self, count: int) -> tuple[float, float]:
         """Walk paths with the policy as it is and show them; mean of their returns and its standard error."""
         self.paths = self.learner.walk(count)
-        self.advantages: Tensor | None = None
+        self.advantages = None
         returns = self.paths.returns
         error = float(returns.std()) / math.sqrt(count) if count > 1 else 0.0
         return float(returns.mean()), error
@@ -118,7 +127,9 @@ class World:
             found |= scene.value_blocks(measures, learner.policy, self.settings)
         if "reference" in wanted:
             seed = [self.seed, 2]
-            cloud = sample_paths(self.terrain, learner.reference, REFERENCE_PATHS, seed, layer=self.settings.layer)
+            cloud = sample_paths(
+                self.terrain, learner.reference, REFERENCE_PATHS, seed, layer=self.settings.layer
+            )
             found |= scene.reference_blocks(measures, self.settings, cloud)
         if "policy" in wanted:
             found["arrows"] = scene.arrows(learner.policy)
@@ -207,3 +218,9 @@ class World:
     def _stand_on(self, terrain: Terrain, reference: GaussianPolicy) -> None:
         self.learner.stand_on(terrain, reference)
         self.fine = Measures(terrain, reference, RESTING, self.fine)
+
+
+@lru_cache(maxsize=8)
+def _cloned(terrain: Terrain, seed: int) -> GaussianPolicy:
+    """The clone of the terrain's route, which nobody changes: fitting it takes most of what opening takes."""
+    return clone_route(terrain.route, terrain, seed=seed)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ridgeline.landscape.world import exact
@@ -16,6 +15,7 @@ from ridgeline.landscape.world.grid import Grid
 from ridgeline.landscape.world.operator import Operator
 from ridgeline.landscape.world.optimum import Optimum, optimum
 from ridgeline.landscape.world.policy import GaussianPolicy
+from ridgeline.landscape.world.reference import Corridor, corridor
 from ridgeline.landscape.world.terrain import Terrain
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ KEPT = 24
 
 
 class Measures:
-    """Exact fields and numbers on an n x n grid. A policy is known by its parameters, so it may change in place.
+    """Exact fields and numbers on an n x n grid; policies are known by parameters and may change in place.
 
     operators: share the operators of another object on a grid of the same size; they do not depend on the
     terrain, which is what makes dragging a hill cheap.
@@ -33,11 +33,11 @@ class Measures:
     def __init__(
         self, terrain: Terrain, reference: GaussianPolicy, resolution: int, operators: Measures | None = None
     ) -> None:
-        shared = operators if operators is not None and operators.resolution == resolution else None
+        shared = operators if operators is not None and operators.grid.n == resolution else None
         self.terrain = terrain
         self.reference = reference
-        self.resolution = resolution
-        self.grid = Grid(resolution) if shared is None else shared.grid
+        self.resolution: int = resolution
+        self.grid: Grid = Grid(resolution) if shared is None else shared.grid
         self._operators: OrderedDict[Any, Operator] = OrderedDict() if shared is None else shared._operators
         self._found: OrderedDict[Any, Any] = OrderedDict()
 
@@ -95,6 +95,14 @@ class Measures:
             lambda: optimum(self.terrain, self.reference, beta, self.grid, layer),
         )
 
+    def corridor(self) -> Corridor:
+        """Mean and covariance of the reference's position at every step."""
+        reference = self.reference
+        return self._once(
+            ("corridor", _key(reference)),
+            lambda: corridor(self.terrain, self.operator(reference), self.grid),
+        )
+
     def scalars(self, policy: GaussianPolicy, gamma: float) -> dict[str, float | None]:
         """return_gold, return_proxy (None without the layer) and kl, by the names of the record."""
         proxy = self.terrain.has("proxy")
@@ -117,7 +125,7 @@ class Measures:
 
 
 def _key(policy: GaussianPolicy) -> bytes:
-    return cast(bytes, policy.flat().numpy().tobytes())
+    return policy.flat().numpy().tobytes()
 
 
 def _remembered(store: OrderedDict[Any, Any], key: Any, make: Callable[[], T], kept: int) -> T:

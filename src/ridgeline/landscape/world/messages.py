@@ -78,7 +78,9 @@ class Image(Message):
 class Edit(Message):
     """Bumps of some layers in place of those there are, and optionally a painted height map."""
 
-    bumps: dict[LayerName, Annotated[list[BumpRow], Field(max_length=MAX_BUMPS)]] = Field(default_factory=dict)
+    bumps: dict[LayerName, Annotated[list[BumpRow], Field(max_length=MAX_BUMPS)]] = Field(
+        default_factory=dict
+    )
     image: Image | None = None
 
 

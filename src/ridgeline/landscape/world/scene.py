@@ -13,7 +13,6 @@ from ridgeline.landscape.world.exact import altitude
 from ridgeline.landscape.world.measures import Measures
 from ridgeline.landscape.world.paths import Paths
 from ridgeline.landscape.world.policy import GaussianPolicy
-from ridgeline.landscape.world.reference import corridor
 from ridgeline.landscape.world.settings import Settings
 from ridgeline.landscape.world.terrain import BOUND, LAYERS
 
@@ -38,17 +37,21 @@ def value_blocks(measures: Measures, policy: GaussianPolicy, settings: Settings)
 
 
 def reference_blocks(measures: Measures, settings: Settings, cloud: Paths) -> Blocks:
-    """The reference's V_0, arrows, some of its paths, and the tube that its paths fill. settings: resolved."""
+    """The reference's V_0, arrows and paths, and the tube that its paths fill. settings: resolved."""
     reference = measures.reference
-    tube = corridor(measures.terrain, measures.operator(reference), measures.grid)
     paths = path_blocks(measures, reference, settings, cloud)
     return {
         "value_reference": measures.values(reference, settings.layer, _gamma(settings))[0],
         "reference_arrows": arrows(reference),
-        "corridor_mean": tube.mean,
-        "corridor_cov": tube.cov,
+        **corridor_blocks(measures),
         **{f"reference_{name}": block for name, block in paths.items()},
     }
+
+
+def corridor_blocks(measures: Measures) -> Blocks:
+    """Mean `[T + 1, 2]` and covariance `[T + 1, 2, 2]` of the reference's position, exact."""
+    tube = measures.corridor()
+    return {"corridor_mean": tube.mean, "corridor_cov": tube.cov}
 
 
 def arrows(policy: GaussianPolicy) -> np.ndarray:

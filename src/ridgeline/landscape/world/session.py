@@ -64,7 +64,7 @@ class Session:
         }
 
     def handle(self, message: object) -> Answer:
-        """Answer one message. Nonsense gets {"id", "ok": false, "error": one sentence} and changes nothing."""
+        """Answer one message. Nonsense gets {"id", "ok": false, "error": one sentence}."""
         started = time.perf_counter()
         number = _id(message)
         try:
@@ -76,7 +76,7 @@ class Session:
         return {"id": number, "type": kind, "ok": True, **_plain(meta), "seconds": seconds}, blocks
 
     def advance(self) -> Answer:
-        """The next frame of what is playing, after its `every` iterations. Raises UsageError when none plays."""
+        """The next frame of what is playing, `every` iterations on. Raises UsageError when none plays."""
         if not self.playing:
             raise UsageError("nothing plays; send play first.")
         started = time.perf_counter()
@@ -145,7 +145,12 @@ class Session:
     def _trained(self, iterations: int) -> Answer:
         world = self.world
         world.train(iterations)
-        meta = {**world.progress(), "history": world.history, "pin": world.pin_numbers(), "playing": self.playing}
+        meta = {
+            **world.progress(),
+            "history": world.history,
+            "pin": world.pin_numbers(),
+            "playing": self.playing,
+        }
         return {**meta, "resolution": DRAGGING}, world.blocks(("value", "policy", "paths"))
 
     def _play(self, message: messages.Play) -> Answer:
@@ -164,9 +169,9 @@ class Session:
     def _to_lesson(self, message: messages.ToLesson) -> Answer:
         from ridgeline.landscape import lessons  # lessons open worlds, so they import this package
 
-        self._lesson = lessons.live(message.number, message.step, self.seed)
-        self._world, self.playing = self._lesson.world, False
-        return self._lesson.scene()
+        lesson: LiveLesson = lessons.live(message.number, message.step, self.seed)
+        self._lesson, self._world, self.playing = lesson, lesson.world, False
+        return lesson.scene()
 
     def _judge(self, message: messages.Judge) -> Answer:
         if self._lesson is None:
@@ -190,7 +195,9 @@ def _terrain(given: str | dict[str, Any]) -> Terrain:
     else:
         terrain = terrain_from_dict(given)
     if terrain.horizon > messages.MAX_HORIZON:
-        raise DataError(f"horizon: {terrain.horizon} is more than the {messages.MAX_HORIZON} steps of a live world.")
+        raise DataError(
+            f"horizon: {terrain.horizon} is more than the {messages.MAX_HORIZON} steps of a live world."
+        )
     return terrain
 
 

@@ -1,4 +1,4 @@
-"""What one learner on the exact world is set to, checked, and the per-algorithm values of what is left open."""
+"""What one learner on the exact world is set to, checked; and per algorithm what is left open."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ OPEN: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "reinforce": {"baseline": "time", "normalise_std": False, "epochs": 1, "learning_rate": 0.02},
         "rloo": {"baseline": "group", "normalise_std": False, "epochs": 1, "learning_rate": 0.02},
-        "ppo": {"baseline": "learned", "normalise_std": True, "epochs": 6, "learning_rate": 0.01},
+        "ppo": {"baseline": "learned", "normalise_std": True, "epochs": 6, "learning_rate": 0.005},
         "trpo": {"baseline": "time", "normalise_std": True, "epochs": 1, "learning_rate": 0.01},
-        "grpo": {"baseline": "group", "normalise_std": True, "epochs": 6, "learning_rate": 0.01},
+        "grpo": {"baseline": "group", "normalise_std": True, "epochs": 6, "learning_rate": 0.005},
     }
 )
 """What `Settings.resolved` puts in place of None, by algorithm."""
@@ -51,7 +51,7 @@ _RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
 class Settings:
     """One learner: None leaves a value to the algorithm (`OPEN`) or, for gamma, to the terrain.
 
-    algorithm: its loss is the preset of that name; trpo is PPO's preset without clip, moved by a natural step.
+    algorithm: its loss is the preset of that name; trpo is PPO's without clip, moved by a natural step.
     paths: walked per iteration. group: paths that share a start (rloo, grpo); divides paths.
     epochs: optimizer steps on the same paths (ppo, grpo). clip: half-width of the ratio's interval, 0 for
         none (ppo, grpo). learning_rate: of Adam; trpo uses `budget` instead, nats per action, averaged over

@@ -1,4 +1,4 @@
-"""One update of a policy from a batch of paths, through `objectives.policy`: Adam steps, or one natural step."""
+"""One update of a policy from a batch of paths, through `objectives.policy`: Adam or one natural step."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Update(NamedTuple):
     """How the policy was moved.
 
     gradient: flat, uphill, of the first step. clip_fraction, outside_fraction: of the actions, mean over the
-    optimizer steps. ratios_BT: new policy / old policy; clipped_BT: which actions the bound holds now. trials:
-    the line search of the natural step.
+    optimizer steps. ratios_BT: new policy / old policy; clipped_BT: which actions the bound holds now.
+    trials: the line search of the natural step.
     """
 
     gradient: Tensor

@@ -20,7 +20,7 @@ import {
   type Sheet,
 } from './svg';
 
-const MARGIN = 46;
+const MARGIN = 54;
 const SVG = 'http://www.w3.org/2000/svg';
 
 export class Landscape2D implements LandscapeView, Projection {
@@ -95,7 +95,7 @@ export class Landscape2D implements LandscapeView, Projection {
     const [cx, cy] = this.state.target;
     const middle: Place = { x: (x[0] + x[1]) / 2 + cx, y: (y[0] + y[1]) / 2 + cy };
     return {
-      left: this.width / 2 - (middle.x - x[0]) * unit + 6,
+      left: this.width / 2 - (middle.x - x[0]) * unit,
       top: this.tall / 2 - (y[1] - middle.y) * unit - 4,
       unit,
       x,
@@ -121,7 +121,7 @@ export class Landscape2D implements LandscapeView, Projection {
 
   setOverlays(overlays: Partial<Overlays>): void {
     const before = this.model.overlays;
-    this.model.overlays = { ...before, ...overlays };
+    this.model.setOverlays(overlays);
     const after = this.model.overlays;
     this.overlay.setSwipe(after.swipe ? after.swipeAt : null);
     if (before.occupancy !== after.occupancy || before.swipe !== after.swipe) this.touch('relief');

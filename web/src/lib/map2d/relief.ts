@@ -44,7 +44,7 @@ export function reliefPixels(model: Model, layer: string, n: number): Uint8Clamp
 /** The light of scene/ground.ts: warm sun, cool sky. */
 function illuminate(into: number[], normals: Float32Array, sun: number, sky: number, i: number): void {
   const [x, y, z] = [normals[i * 3], normals[i * 3 + 1], normals[i * 3 + 2]];
-  const lit = Math.min(1.55, Math.max(0, (x * SUN[0] + y * SUN[1] + z * SUN[2]) / SUN[2])) * sun;
+  const lit = Math.min(1.4, Math.max(0, (x * SUN[0] + y * SUN[1] + z * SUN[2]) / SUN[2])) * sun;
   const fill = (0.55 + 0.45 * z) * sky;
   into[0] = 0.44 * fill + 0.585 * lit;
   into[1] = 0.475 * fill + 0.535 * lit;

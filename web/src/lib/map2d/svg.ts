@@ -65,7 +65,7 @@ export function strokesMarkup(sheet: Sheet, strokes: Stroke[], casing: string, f
   let out = '';
   for (const { first, opacity, width, data, heads } of looks.values()) {
     const dash = first.dashed ? `stroke-dasharray="${round(2.2 + width)} ${round(2.6 + width)}"` : '';
-    if (first.cased) out += line(data, casing, width + 2.2, `opacity="${round(opacity * 0.8)}"`);
+    if (first.cased) out += line(data, casing, width + 2.2, `opacity="${(opacity * 0.8).toFixed(2)}"`);
     out += line(data, first.colour, width, `${dash} opacity="${opacity}"`);
     if (heads) out += `<path d="${heads}" fill="${first.colour}" opacity="${opacity}"/>`;
   }
@@ -127,7 +127,7 @@ export function paintedMarkup(model: Model, sheet: Sheet): string {
   if (overlays.corridor && model.distance) {
     const data = regionBelow(sheet, model.distance, sigmas(overlays.budget));
     const fade = model.fade('corridor');
-    out += `<path d="${data}" fill="${palette.mint}" fill-opacity="${round(0.36 * fade)}" fill-rule="evenodd"/>`;
+    out += `<path d="${data}" fill="${palette.mint}" fill-opacity="${(0.26 * fade).toFixed(2)}" fill-rule="evenodd"/>`;
     out += line(data, palette.mint, 2, `opacity="${fade}"`);
   }
   const valueLines = overlays.valueContours || overlays.valueSheet || model.element === 'value';

@@ -19,7 +19,17 @@ function field(container: Container<unknown>, name: string, x: Span, y: Span): F
 function paths(container: Container<unknown>, prefix: string): Paths | null {
   const offsets = block(container, `${prefix}path_offsets`, Int32Array);
   const rows = block(container, `${prefix}path_points`, Float32Array);
-  return offsets && rows && offsets.length > 1 ? { offsets, rows } : null;
+  return offsets && rows && offsets.length > 1 ? { offsets, rows: withAdvantage(offsets, rows) } : null;
+}
+
+/** Paths that no learner judged carry no advantage: theirs is r + V(s') - V(s), the altitude beyond what was expected. */
+export function withAdvantage(offsets: Int32Array, rows: Float32Array): Float32Array {
+  for (let i = 4; i < rows.length; i += 6) if (rows[i] !== 0 && !Number.isNaN(rows[i])) return rows;
+  const out = rows.slice();
+  for (let p = 0; p + 1 < offsets.length; p++) {
+    for (let i = offsets[p] + 1; i < offsets[p + 1]; i++) out[i * 6 + 4] = rows[i * 6 + 2] + rows[i * 6 + 3] - rows[i * 6 - 3];
+  }
+  return out;
 }
 
 /** The layers of a container, or null when it carries none ("gold.mean", "gold.se", "gold.mask", ...). */

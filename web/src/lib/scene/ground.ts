@@ -27,7 +27,7 @@ export interface GroundLook {
 const LIGHT = /* glsl */ `
 uniform vec3 sunDirection;
 vec3 lightOf(vec3 n, float sun, float sky) {
-  float lit = clamp(dot(n, sunDirection) / sunDirection.z, 0.0, 1.55) * sun;
+  float lit = clamp(dot(n, sunDirection) / sunDirection.z, 0.0, 1.4) * sun;
   float fill = (0.55 + 0.45 * n.z) * sky + 0.10 * max(dot(n, normalize(vec3(0.7, -0.6, 0.3))), 0.0);
   return vec3(0.44, 0.475, 0.545) * fill + vec3(0.585, 0.535, 0.445) * lit;
 }`;
@@ -74,7 +74,7 @@ void main() {
   }
   if (reach > 0.0) {
     float inside = 1.0 - smoothstep(-0.5, 0.5, (vExtra.x - reach) / max(fwidth(vExtra.x), 1e-6));
-    colour = mix(colour, mint * (0.35 + 0.65 * light), inside * 0.42);
+    colour = mix(colour, mint * (0.35 + 0.65 * light), inside * 0.27);
     colour = mix(colour, mint * 0.92, edge(vExtra.x - reach, 1.15 * pixelRatio) * 0.95);
   }
   float k = (vAltitude - contourOffset) / contourStep;
@@ -110,12 +110,12 @@ void main() {
   float depth = (vStrata.x - vHeight);
   float t = clamp((vHeight - baseZ) / max(vStrata.x - baseZ, 1e-3), 0.0, 1.0);
   vec3 colour = mix(bottom, top, smoothstep(0.0, 1.0, t));
-  float k = (vHeight / zScale - contourOffset) / contourStep;
+  float k = (vHeight / zScale - contourOffset) / (5.0 * contourStep);
   float w = fwidth(k);
   float layer = 1.0 - smoothstep(0.2 * pixelRatio, 1.2 * pixelRatio, abs(fract(k - 0.5) - 0.5) / max(w, 1e-6));
-  colour = mix(colour, ink, layer * 0.10);
+  colour = mix(colour, ink, layer * 0.07);
   vec3 light = lightOf(vFace, 1.0, 0.93 + 0.07 * t) * exposure;
-  colour *= mix(vec3(1.0), light, 0.55);
+  colour *= mix(vec3(1.0), light, 0.30);
   float rim = 1.0 - smoothstep(0.0, 1.6 * pixelRatio, depth / max(fwidth(depth), 1e-6));
   colour = mix(colour, ink, rim * 0.35);
   gl_FragColor = vec4(colour, 1.0);

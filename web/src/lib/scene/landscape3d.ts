@@ -123,10 +123,10 @@ export class Landscape3D implements LandscapeView, Projection {
 
   setOverlays(overlays: Partial<Overlays>): void {
     const before = this.model.overlays;
-    this.model.overlays = { ...before, ...overlays };
+    this.model.setOverlays(overlays);
     const after = this.model.overlays;
     this.overlay.setSwipe(after.swipe ? after.swipeAt : null);
-    if (before.swipe !== after.swipe) this.touch('relief', 'painted');
+    if (before.swipe !== after.swipe) this.touch('relief', 'painted', 'furniture');
     this.touch('lines', 'paths', 'pin', 'look', 'cloud', 'sheet');
   }
 
@@ -343,7 +343,7 @@ export class Landscape3D implements LandscapeView, Projection {
         });
         builder.drape(leg, this.drape);
         if (away && !left) {
-          for (const mark of cross(r[b], r[b + 1], model.palette.pin, few ? 0.075 : 0.05)) builder.drape({ ...mark, opacity: model.fade('corridor') }, this.drape, 2);
+          for (const mark of cross(r[b], r[b + 1], model.palette.pin, few ? 0.075 : 0.036)) builder.drape({ ...mark, opacity: model.fade('corridor') }, this.drape, 2);
         }
         left = away;
       }

@@ -24,7 +24,7 @@ export class Model {
   valueScale = 0.1;
   levels: Levels = contourLevels(-1, 1);
   range: [number, number] = [-1, 1];
-  /** Lowest and highest altitude over all layers. */
+  /** Lowest and highest altitude of the layers on show. */
   extent: [number, number] = [-1, 1];
   valueStep = 1;
   distance: Field | null = null;
@@ -41,20 +41,28 @@ export class Model {
   setTerrain(terrain: Terrain): void {
     this.terrain = terrain;
     this.resampled.clear();
-    let low = Infinity;
-    let high = -Infinity;
-    for (const layer of Object.values(terrain.layers)) {
-      const [a, b] = layer.mean.range();
-      low = Math.min(low, a);
-      high = Math.max(high, b);
-    }
-    this.extent = [low, high];
+    this.measure();
     this.range = padded(terrain.range ?? this.ground.range());
-    const wanted = Math.min(1.4, RISE / Math.max(high - low, 1e-6));
+    this.levels = contourLevels(this.range[0], this.range[1], 24);
+    this.scaleValue();
+  }
+
+  setOverlays(change: Partial<Overlays>): void {
+    this.overlays = { ...this.overlays, ...change };
+    this.measure();
+    this.scaleValue();
+  }
+
+  /** Extent and vertical scale of the layers on show. */
+  private measure(): void {
+    const { layers } = this.terrain;
+    const second = this.overlays.swipe ? layers[this.overlays.swipe] : undefined;
+    const [low, high] = this.ground.range();
+    const [below, above] = second ? second.mean.range() : [low, high];
+    this.extent = [Math.min(low, below), Math.max(high, above)];
+    const wanted = Math.min(1.4, RISE / Math.max(this.extent[1] - this.extent[0], 1e-6));
     // The scale stays while it still fits: dragging a bump must not make the whole model breathe.
     if (wanted / this.scale < 0.75 || wanted / this.scale > 1.35) this.scale = wanted;
-    this.levels = contourLevels(this.range[0], this.range[1], 18);
-    this.scaleValue();
   }
 
   setFrame(frame: Frame): void {

@@ -1,8 +1,9 @@
 // The camera: an orbit round the model with a long lens, or straight from above without perspective.
 import * as THREE from 'three';
+import { HOME } from './orbit-home';
 import type { Camera } from './view';
 
-export const HOME: Camera = { azimuth: -28, elevation: 40, distance: 1, target: [0, 0], top: false };
+export { HOME };
 
 const FIELD_OF_VIEW = 26;
 const RADIANS = Math.PI / 180;
@@ -10,7 +11,7 @@ const RADIANS = Math.PI / 180;
 /** Distance at which a model of half-width 3 fills a picture of this aspect. */
 export function fitDistance(aspect: number, fov = FIELD_OF_VIEW): number {
   const half = Math.tan((fov / 2) * RADIANS);
-  return Math.max(3.55 / half, 4.45 / (half * aspect)) * 1.02;
+  return Math.max(3.85 / half, 4.75 / (half * aspect));
 }
 
 export function limit(camera: Camera): Camera {

@@ -145,7 +145,7 @@ export function pathStrokes(paths: Paths, palette: Palette, outside: (x: number,
           arrow: count <= 4,
         }),
       );
-      if (away && !left) out.push(...cross(r[b], r[b + 1], palette.pin, count <= 4 ? 0.075 : 0.05));
+      if (away && !left) out.push(...cross(r[b], r[b + 1], palette.pin, count <= 4 ? 0.075 : 0.036));
       left = away;
     }
   }
@@ -154,10 +154,10 @@ export function pathStrokes(paths: Paths, palette: Palette, outside: (x: number,
 
 /** The mark of leaving the corridor. */
 export function cross(x: number, y: number, colour: string, size: number): Stroke[] {
-  const more = { element: 'corridor' as const, opacity: 0.9 };
+  const more = { element: 'corridor' as const, opacity: size > 0.06 ? 0.9 : 0.7 };
   return [
-    stroke([x - size, y - size, x + size, y + size], colour, 2, more),
-    stroke([x - size, y + size, x + size, y - size], colour, 2, more),
+    stroke([x - size, y - size, x + size, y + size], colour, size > 0.06 ? 2 : 1.4, more),
+    stroke([x - size, y + size, x + size, y - size], colour, size > 0.06 ? 2 : 1.4, more),
   ];
 }
 

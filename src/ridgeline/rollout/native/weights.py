@@ -1,0 +1,88 @@
+"""A model's weights as the decoder multiplies by them: linears of one kind side by side, packed for oneDNN.
+
+Packed copies are made again when the model's own weights have changed, which is seen by their version counters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from ridgeline.models.architecture import Architecture, Layer
+
+_PACKED = (torch.bfloat16, torch.float32)
+
+
+@dataclass
+class Product:
+    """x @ weight^T + bias over one packed matrix, or several linears read as one."""
+
+    linears: Sequence[nn.Linear]
+    weight: torch.Tensor | None = None
+    bias: torch.Tensor | None = None
+    packed: bool = False
+
+    def pack(self) -> None:
+        """Take the weights as they are now."""
+        weights = [linear.weight.detach() for linear in self.linears]
+        weight = weights[0] if len(weights) == 1 else torch.cat(weights)
+        biases = [linear.bias.detach() for linear in self.linears if linear.bias is not None]
+        self.bias = None if not biases else biases[0] if len(biases) == 1 else torch.cat(biases)
+        self.packed = weight.dtype in _PACKED and torch.backends.mkldnn.is_available()
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight) if self.packed else weight
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        assert self.weight is not None
+        if self.packed:
+            result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
+                x, self.weight, self.bias, "none", [], ""
+            )
+            return result
+        return functional.linear(x, self.weight, self.bias)
+
+
+@dataclass
+class LayerProducts:
+    """The four products of a layer."""
+
+    queries_keys_values: Product
+    out: Product
+    gate_up: Product
+    down: Product
+
+    @staticmethod
+    def of(layer: Layer) -> LayerProducts:
+        return LayerProducts(
+            Product(layer.queries_keys_values), Product([layer.out]), Product(layer.gate_up), Product([layer.down])
+        )
+
+
+class Weights:
+    """All products of a decoder, up to date after `refresh`."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        self.layers = [LayerProducts.of(layer) for layer in architecture.layers]
+        self.head = Product([architecture.head])
+        self._seen: tuple[int, ...] = ()
+
+    @property
+    def products(self) -> list[Product]:
+        """Every product of the decoder."""
+        layers = [product for layer in self.layers for product in vars(layer).values()]
+        return [*layers, self.head]
+
+    @torch.no_grad()
+    def refresh(self) -> bool:
+        """Pack again what has changed since the last time; whether anything had."""
+        weights = [linear.weight for product in self.products for linear in product.linears]
+        seen = tuple(number for weight in weights for number in (weight.data_ptr(), weight._version))
+        if seen == self._seen:
+            return False
+        for product in self.products:
+            product.pack()
+        self._seen = seen
+        return True
