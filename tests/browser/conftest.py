@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("playwright", reason="needs playwright: pip install -e '.[dev]'")
 
-from playwright.sync_api import Browser, Playwright, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Playwright, sync_playwright
 
 from tests.browser import runs_root
 from tests.browser.installed import Installed, Studio, build_wheel, clean_copy, install, path_without_node
@@ -47,7 +47,7 @@ def installed(wheel: Path, nodeless_path: str, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="session")
 def runs(installed: Installed, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``tiny`` (real, with its map), ``tiny-again``, ``world``, ``hostile``, ``damaged``, ``half`` and ``crowded``."""
+    """tiny (real, with its map), tiny-again, world, hostile, damaged, half and crowded."""
     root = tmp_path_factory.mktemp("studio") / "runs"
     root.mkdir()
     runs_root.make_real_run(installed, tmp_path_factory.mktemp("data"), root / "tiny")
@@ -89,6 +89,13 @@ def browser_without_webgl(playwright: Playwright) -> Iterator[Browser]:
     running = playwright.chromium.launch(executable_path=CHROMIUM, args=WITHOUT_WEBGL)
     yield running
     running.close()
+
+
+@pytest.fixture
+def browser_context_without_token(browser: Browser) -> Iterator[BrowserContext]:
+    context = browser.new_context()
+    yield context
+    context.close()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The wheel as a user gets it: built from this tree, installed into a fresh environment, run without Node.js."""
+"""The wheel as a user gets it: built from this tree, freshly installed, run without Node.js."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def build_wheel(tree: Path, out: Path, path: str | None = None) -> Path:
 
 @dataclass(frozen=True)
 class Installed:
-    """A virtual environment with the wheel; its dependencies are those of the environment that tests run in."""
+    """A virtual environment with the wheel; dependencies are those of the environment that tests run in."""
 
     folder: Path
     path: str

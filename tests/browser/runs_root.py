@@ -52,7 +52,7 @@ HOSTILE = [
     "<svg/onload=window.__hacked=1><iframe srcdoc='<script>parent.__hacked=1</script>'></iframe>",
     "[click](javascript:window.__hacked=1) ![x](http://192.0.2.1/track.png) </pre></div></body>",
     "control \x00\x07\x1b[31m\x08\x7f characters \ufeff\u200b\u2028 end",
-    "\u202egnirts lortnoc \u202c \u0627\u0644\u0639\u0631\u0628\u064a\u0629 \u05e2\u05d1\u05e8\u05d9\u05ea \u2066x\u2069",
+    "\u202egnirts \u202c \u0627\u0644\u0639\u0631\u0628\u064a\u0629 \u05e2\u05d1\u05e8\u05d9\u05ea \u2066x\u2069",
     "Z\u0335\u0321" + "\u0334\u0315\u0301" * 200 + " \U0001f469\u200d\U0001f469\u200d\U0001f467 \ufffd",
     "word " * 10_000,
     "x" * 50_000,
@@ -68,7 +68,7 @@ def make_real_run(installed: Installed, work: Path, out: Path) -> None:
     recipe = work / "recipe.toml"
     recipe.write_text(RL.replace("GOLD", str(gold)), encoding="utf-8")
     installed.run("run", recipe, "--out", out)
-    installed.run("landscape", "map", f"{out}:policy")
+    installed.run("landscape", "map", out, "--stage", "policy")
 
 
 def make_world_run(installed: Installed, out: Path) -> None:
@@ -78,7 +78,7 @@ def make_world_run(installed: Installed, out: Path) -> None:
 
 
 def write_run(folder: Path, steps: int = 0, planned: int | None = None, finished: bool = True) -> Path:
-    """A run folder with one stage ``policy``, its events and ``steps`` lines of metrics; the stage's folder."""
+    """A run folder with one stage, its events and ``steps`` lines of metrics; the folder of the stage."""
     stage = folder / "stages" / STAGE
     stage.mkdir(parents=True)
     text = WRITTEN.replace("NAME", folder.name).replace("STEPS", str(planned or max(steps, 1)))

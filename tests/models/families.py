@@ -22,6 +22,7 @@ from transformers import (
     PreTrainedModel,
     Qwen2Config,
     Qwen3Config,
+    SmolLM3Config,
 )
 
 from ridgeline.models.batch import Row, Unit, completion_row
@@ -55,6 +56,7 @@ CONFIGS: dict[str, Callable[[], Any]] = {
     ),
     "qwen2": lambda: Qwen2Config(**_SHAPE),
     "qwen3": lambda: Qwen3Config(**_SHAPE, head_dim=8),
+    "smollm3": lambda: SmolLM3Config(**_SHAPE, no_rope_layers=[1, 0]),
     "gemma3": lambda: Gemma3TextConfig(**_SHAPE, head_dim=8, sliding_window=32),
     "mistral": lambda: MistralConfig(**_SHAPE, sliding_window=32),
     "olmo2": lambda: Olmo2Config(**_SHAPE),

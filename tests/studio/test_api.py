@@ -164,3 +164,12 @@ def test_lines_are_seen_as_they_are_written(client: TestClient, root: Path) -> N
     studio.poller.poll()
     answer = client.get(f"{STAGE}/series", params={"names": "reward"}).json()
     assert answer["series"]["reward"]["mean"][-2:] == [2, 3]
+
+
+def test_lessons(client: TestClient) -> None:
+    lessons = client.get("/api/lessons").json()
+    assert [lesson["number"] for lesson in lessons] == list(range(1, 13))
+    assert client.get("/api/lessons/1").json()["slug"] == lessons[0]["slug"]
+    for path in ("/api/lessons/13", "/api/lessons/13/frames"):
+        assert client.get(path).status_code == 404
+    assert client.get("/api/lessons/one").status_code == 422

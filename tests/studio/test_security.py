@@ -32,7 +32,7 @@ def test_the_token_becomes_a_cookie_and_leaves_the_address(stranger: TestClient)
     cookie = answer.headers["set-cookie"]
     assert "HttpOnly" in cookie and "samesite=strict" in cookie.lower() and TOKEN not in cookie
     assert stranger.get("/api/state").status_code == 200
-    assert stranger.get(f"//evil.example/?token={TOKEN}").headers["location"].startswith("/evil.example")
+    assert stranger.get(f"{HOME}//evil.example/?token={TOKEN}").headers["location"] == "/evil.example/"
 
 
 def test_login_form(stranger: TestClient) -> None:
@@ -69,7 +69,7 @@ def test_sockets_need_origin_and_token(stranger: TestClient, headers: dict[str, 
         stranger.get(f"/?token={TOKEN}")
     with (
         pytest.raises(WebSocketDisconnect) as closed,
-        stranger.websocket_connect("/api/world", headers=headers),
+        stranger.websocket_connect("ws://localhost/api/world", headers=headers),
     ):
         pass
     assert closed.value.code == 1008
@@ -115,7 +115,6 @@ def test_no_way_out_of_the_runs(tmp_path: Path) -> None:
             "/api/runs/full/stages/01-policy/landscape/..%2f..%2fresult.json",
             "/api/runs/..~other~full",
             "/api/runs/..%2f..%2fother",
-            "/api/runs/full/stages/..",
             "/api/runs/full/stages/02-out/series",
             "/..%2f..%2fapp.py",
             "/assets/..%2f..%2fapp.py",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from ridgeline.cli.settings import messages, output, print_json, settings_of
-from ridgeline.schema.errors import UsageError
+from ridgeline.schema.errors import RidgelineError, UsageError
 
 if TYPE_CHECKING:
     from ridgeline.landscape.record import Record
@@ -75,7 +77,7 @@ def train(
     ridgeline landscape picture runs/hill --out hill.png
     """
     from ridgeline.landscape.record import Record, find_record
-        from ridgeline.landscape.world.settings import Settings
+    from ridgeline.landscape.world.settings import Settings
     from ridgeline.landscape.world.terrain_file import load_terrain
     from ridgeline.landscape.world.training import train as train_walker
 
@@ -101,8 +103,8 @@ def train(
     }
     settings = Settings(**wanted)  # type: ignore[arg-type]
     ground = load_terrain(terrain)
-    report = None if options.quiet else _progress(iterations)
-    train_walker(ground, settings, iterations, every, out, report=report)
+    with nullcontext() if options.quiet else _progress(out, iterations):
+        train_walker(ground, settings, iterations, every, out)
     record = Record(find_record(out))
     first, last = record.frames[0].scalars, record.frames[-1].scalars
     if options.json:
@@ -118,14 +120,41 @@ def train(
     )
 
 
-def _progress(iterations: int) -> Any:
-    """A line on standard error for every frame."""
+@contextmanager
+def _progress(out: Path, iterations: int) -> Iterator[None]:
+    """A line on standard error for every frame, read from the record while it is being written."""
+    from ridgeline.landscape.record import Record
 
-    def report(iteration: int, scalars: Mapping[str, float | None]) -> None:
-        parts = [f"{name} {_figure(scalars[name])}" for name in SHOWN if scalars.get(name) is not None]
-        messages().print(f"iteration {iteration}/{iterations}  {'  '.join(parts)}", markup=False, style="dim")
+    if (out / "landscape").exists():  # of another run: training is going to refuse the folder
+        yield
+        return
+    done, told = threading.Event(), [0]
 
-    return report
+    def tell() -> None:
+        with suppress(RidgelineError):  # nothing is there before the first frame, or training refused
+            frames = Record(out / "landscape").frames
+            for frame in frames[told[0] :]:
+                parts = [
+                    f"{name} {_figure(value)}"
+                    for name in SHOWN
+                    if (value := frame.scalars.get(name)) is not None
+                ]
+                line = f"iteration {frame.step}/{iterations}  {'  '.join(parts)}"
+                messages().print(line, markup=False, style="dim")
+            told[0] = len(frames)
+
+    def watch() -> None:
+        while not done.wait(0.25):
+            tell()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+        tell()
 
 
 def _print_before_after(record: Record) -> None:
@@ -219,8 +248,8 @@ def _only_stage(run: Path) -> str | None:
     return names[0] if names else None
 
 
-def _counted(*what: Any) -> None:
-    messages().print(" ".join(str(part) for part in what), markup=False, style="dim")
+def _counted(what: str, done: int, of: int) -> None:
+    messages().print(f"{what} {done}/{of}", markup=False, style="dim")
 
 
 def picture(

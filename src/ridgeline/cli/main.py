@@ -8,7 +8,22 @@ from typing import Any, NoReturn
 
 import typer
 
-from ridgeline.cli import align, compare, data, doctor, improve, models, plan, replay, run, score, talk, train
+from ridgeline.cli import (
+    align,
+    compare,
+    data,
+    doctor,
+    improve,
+    landscape,
+    models,
+    plan,
+    replay,
+    run,
+    score,
+    studio,
+    talk,
+    train,
+)
 from ridgeline.cli.settings import GLOBAL_OPTIONS, Settings
 from ridgeline.schema.errors import RidgelineError
 
@@ -45,7 +60,22 @@ def root(
     context.obj = Settings(debug=debug, quiet=quiet, json=json)
 
 
-for module in (run, train, align, improve, talk, score, data, models, plan, compare, doctor, replay):
+for module in (
+    run,
+    train,
+    align,
+    improve,
+    talk,
+    score,
+    data,
+    models,
+    plan,
+    compare,
+    doctor,
+    replay,
+    landscape,
+    studio,
+):
     module.register(app)
 
 

@@ -1,8 +1,8 @@
 """A dense decoder as data: the parts of each layer, found in the module tree that transformers builds.
 
-What is found here is enough to decode without transformers' own forward pass (`rollout/native`). Families are named,
-because a layer with the same parts may still compute something else; what a family does not say by its parts (an
-offset in the norm, a window, which angles) is read from the modules themselves.
+What is found here is enough to decode without transformers' own forward pass (`rollout/native`). Families are
+named, because a layer with the same parts may still compute something else; what a family does not say by its
+parts (an offset in the norm, a window, which angles) is read from the modules themselves.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "smollm3", "gemma3_text", "olmo2", "phi3")
-"""`model_type` of what can be decoded natively: Llama and SmolLM2, Mistral, Qwen 2 to 3, SmolLM3, Gemma 3, OLMo 2, Phi-3."""
+"""The `model_type` of what can be decoded natively; Llama's is also that of SmolLM2."""
 
 ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu_pytorch_tanh": "gelu"}
 
@@ -37,10 +37,10 @@ class Norm:
 class Layer:
     """The parts of one layer. Linears of one kind are read as one, in the order given."""
 
-    queries_keys_values: Sequence[nn.Module]
-    out: nn.Module
-    gate_up: Sequence[nn.Module]
-    down: nn.Module
+    queries_keys_values: Sequence[nn.Linear]
+    out: nn.Linear
+    gate_up: Sequence[nn.Linear]
+    down: nn.Linear
     before_attention: Norm | None
     after_attention: Norm | None
     before_mlp: Norm | None
@@ -48,7 +48,7 @@ class Layer:
     query_norm: Norm | None
     key_norm: Norm | None
     angles: str | None
-    """Which angles turn queries and keys: a layer type of the rotary module, "" for its only one, None for none."""
+    """What turns queries and keys: a layer type of the rotary module, "" its only one, None nothing."""
     window: int
     """Positions that a query sees, itself included; 0: all."""
     scale: float
@@ -62,7 +62,7 @@ class Architecture:
     embedding: nn.Module
     rotary: nn.Module
     last_norm: Norm
-    head: nn.Module
+    head: nn.Linear
     heads: int
     kv_heads: int
     size: int
@@ -122,7 +122,7 @@ def _layer(layer: Any, config: Any, rotary: Any) -> Layer:
 
 
 def _norms(layer: Any) -> tuple[Norm | None, Norm | None, Norm | None, Norm | None]:
-    """Before and after attention, before and after the MLP; the same name means different places by family."""
+    """Before and after attention, before and after the MLP; a name means different places by family."""
     if hasattr(layer, "pre_feedforward_layernorm"):  # Gemma: around both
         names = (
             "input_layernorm",
@@ -151,7 +151,7 @@ def _norm(module: Any) -> Norm:
     return Norm(module, float(eps), 1.0 if type(module).__name__.startswith("Gemma") else 0.0)
 
 
-def _linears(parent: Any, names: Sequence[str]) -> list[nn.Module]:
+def _linears(parent: Any, names: Sequence[str]) -> list[nn.Linear]:
     found = [getattr(parent, name) for name in names]
     for name, linear in zip(names, found, strict=True):
         if type(linear) is not nn.Linear:

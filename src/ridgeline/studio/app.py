@@ -49,6 +49,7 @@ def api(studio: Studio) -> FastAPI:
         docs_url=None,  # their pages load scripts from elsewhere
         redoc_url=None,
         lifespan=life,
+        redirect_slashes=False,
     )
     app.state.studio = studio
     app.include_router(router)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ridgeline.schema.errors import DataError, RidgelineError, UsageError
+from ridgeline.schema.errors import RidgelineError
 from ridgeline.studio.safe import Problem, sendable
 
 LESSONS = 12
@@ -44,46 +44,35 @@ def parse_terrain(content: bytes) -> dict[str, Any]:
 
 
 def lesson_summaries() -> list[dict[str, Any]]:
-    """Number, slug, title and summary of every lesson."""
-    lessons = _lessons()
-    return [_plain(each) for each in lessons.summaries()]
+    """Number, slug, title and summary of every lesson. Raises Problem 404."""
+    from ridgeline.landscape import lessons
+
+    try:
+        return [sendable(each) for each in lessons.summaries()]
+    except RidgelineError as error:
+        raise _absent(error) from None
 
 
 def lesson(number: int) -> dict[str, Any]:
     """A whole lesson. Raises Problem 404."""
-    lessons = _lessons()
+    from ridgeline.landscape import lessons
+
     try:
-        return _plain(lessons.load(number))
-    except (UsageError, DataError, KeyError, FileNotFoundError):
-        raise Problem(404, f"There is no lesson {number}; they are 1 to {LESSONS}.") from None
+        found: dict[str, Any] = sendable(lessons.load(number).as_dict())
+    except RidgelineError as error:
+        raise _absent(error) from None
+    return found
 
 
 def lesson_frames(number: int) -> bytes:
     """The recorded frames of a lesson, a container of blocks. Raises Problem 404."""
-    lessons = _lessons()
+    from ridgeline.landscape import lessons
+
     try:
-        return bytes(lessons.recorded(number))
-    except (UsageError, DataError, KeyError, FileNotFoundError):
-        raise Problem(404, f"Lesson {number} has no recorded frames.") from None
+        return lessons.recorded(number)
+    except RidgelineError as error:
+        raise _absent(error) from None
 
 
-def _lessons() -> Any:
-    import importlib
-
-    # Found by name at run time: the lessons bring the whole exact world along.
-    found = importlib.import_module("ridgeline.landscape.lessons")
-    if not hasattr(found, "summaries"):
-        raise Problem(404, "This installation has no lessons.")
-    return found
-
-
-def _plain(value: Any) -> dict[str, Any]:
-    """A dataclass, a model or a mapping as JSON."""
-    import dataclasses
-
-    if hasattr(value, "as_dict"):
-        value = value.as_dict()
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = dataclasses.asdict(value)
-    found: dict[str, Any] = sendable(dict(value))
-    return found
+def _absent(error: RidgelineError) -> Problem:
+    return Problem(404, str(sendable(str(error))))

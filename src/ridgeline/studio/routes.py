@@ -143,7 +143,7 @@ def _curve(table: Table, name: str, points: int, start: int | None, end: int | N
 async def stream(
     request: Request,
     runs: Annotated[str | None, Query(max_length=20_000)] = None,
-    last_event_id: Annotated[str | None, Header(max_length=100)] = None,
+    last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """What is new, as it happens; ``runs``: ids with commas between them, whose points are wanted."""
     log = studio_of(request).log

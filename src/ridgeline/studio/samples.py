@@ -17,8 +17,8 @@ from ridgeline.studio.sample_files import TEXT_COLUMNS, SampleFile, Tables, colu
 from ridgeline.studio.stage_reader import StageReader
 
 SORTS = ("", "reward", "length", "advantage", "kl", "spread")
-"""What groups are sorted by: their mean (``spread``: highest minus lowest total reward); with a minus in
-front the highest comes first."""
+"""What groups are sorted by: their mean (``spread``: highest minus lowest total reward); with a minus
+in front the highest comes first."""
 GROUP_LIMIT = 512
 """Completions shown of one prompt."""
 TRACE_COLUMNS = ("prompt_id", "index", "old_logp", "ref_logp", "advantage", "discarded")
@@ -26,7 +26,7 @@ TRACE_COLUMNS = ("prompt_id", "index", "old_logp", "ref_logp", "advantage", "dis
 
 @dataclass
 class Step:
-    """One file of samples, one entry a completion; ``groups`` holds the rows of each prompt, in file order."""
+    """One file of samples, an entry a completion; ``groups``: the rows of each prompt, in file order."""
 
     file: SampleFile
     table: pa.Table

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -183,8 +183,9 @@ class Guard:
         # KaTeX places the parts of a formula by style attributes, which no hash can name.
         return (
             f"default-src 'none'; script-src 'self'{scripts}; style-src 'self'; "
-            "style-src-attr 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self'; connect-src 'self'; worker-src 'self' blob:; "
-            "manifest-src 'self'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
+            "style-src-attr 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self'; "
+            "connect-src 'self'; worker-src 'self' blob:; manifest-src 'self'; base-uri 'self'; "
+            "form-action 'self'; frame-ancestors 'self'"
         )
 
 
@@ -213,7 +214,7 @@ def _without_token(scope: Scope, root_path: str) -> str:
     query = scope.get("query_string", b"").decode("latin-1")
     rest = urlencode([(n, v) for n, v in parse_qsl(query, keep_blank_values=True) if n != "token"])
     # Two slashes at the start would name another server.
-    path = "/" + urlsplit(Request(scope).url.path).path.lstrip("/\\")
+    path = "/" + quote(scope["path"].lstrip("/\\"))
     return f"{root_path}{path}" + (f"?{rest}" if rest else "")
 
 

@@ -6,6 +6,7 @@ import errno
 import ipaddress
 import os
 import secrets
+import signal
 import socket
 import sys
 import threading
@@ -49,8 +50,9 @@ class Server(uvicorn.Server):
     studio: Studio
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # The signal is not kept: uvicorn would raise it again at the end, into the event loop.
+        self.force_exit = self.should_exit and sig == signal.SIGINT
         self.end()
-        super().handle_exit(sig, frame)
 
     def end(self) -> None:
         """Finish what is under way and stop."""
@@ -141,8 +143,6 @@ def _block(
         threading.Thread(target=webbrowser.open, args=(handle.url,), daemon=True).start()
     try:
         server.run(sockets=[bound])
-    except KeyboardInterrupt:
-        pass  # uvicorn raises the signal again once it has ended
     finally:
         bound.close()
     return handle

@@ -50,7 +50,10 @@ class Tail:
                         self.damaged += 1
                         end = len(chunk)
                     rows += self._objects(chunk[:end])
+                    reached = self.offset + len(chunk)
                     self.offset += end
+                    if reached >= size:
+                        break  # what is left is half a line
         except OSError:
             pass  # it vanished in between: the next call sees that
         return rows, restarted

@@ -61,8 +61,6 @@ class _Player:
         self.queue: deque[Any] = deque()
         self.arrived = asyncio.Event()
         self.gone = False
-        self.every: int | None = None
-        """Iterations per frame while playing."""
 
     async def run(self) -> None:
         reader = asyncio.create_task(self._read())
@@ -70,8 +68,8 @@ class _Player:
             while not self.gone:
                 if self.queue:
                     await self._next()
-                elif self.every is not None:
-                    await self._frame(self.every)
+                elif self.session is not None and self.session.playing:
+                    await self._frame()
                 else:
                     self.arrived.clear()
                     if not self.queue and not self.gone:
@@ -109,31 +107,24 @@ class _Player:
         if kind in SUPERSEDED and isinstance(following, dict) and following.get("type") == kind:
             await self._send(({"id": message.get("id"), "type": kind, "ok": True, "skipped": True}, {}))
             return
-        meta, blocks = await self._compute(message)
-        if meta.get("ok") and kind == "play":
-            every = message.get("every", 1)
-            self.every = every if isinstance(every, int) and every > 0 else 1
-        elif kind in ("pause", "open", "reset", "lesson"):
-            self.every = None
-        await self._send((meta, blocks))
+        await self._send(await self._in_thread(self._handle, message))
 
-    async def _frame(self, every: int) -> None:
+    async def _frame(self) -> None:
         """One frame nobody asked for. It is sent before the next is computed, so a slow reader slows it."""
         started = asyncio.get_running_loop().time()
-        meta, blocks = await self._compute({"id": None, "type": "train", "iterations": every})
-        if meta.get("ok"):
-            meta["type"] = "frame"
-        else:
-            self.every = None
-        await self._send((meta, blocks))
+        await self._send(await self._in_thread(self._advance))
         spent = asyncio.get_running_loop().time() - started
-        await asyncio.sleep(max(0.0, FRAME - spent))
+        # A message that arrives meanwhile is answered at once.
+        self.arrived.clear()
+        if not self.queue and not self.gone:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.arrived.wait(), max(0.0, FRAME - spent))
 
-    async def _compute(self, message: dict[str, Any]) -> Answer:
-        return await asyncio.get_running_loop().run_in_executor(self.threads, self._handle, message)
+    async def _in_thread(self, compute: Callable[..., Answer], *arguments: Any) -> Answer:
+        """The event loop stays free, so that messages arrive while a world computes."""
+        return await asyncio.get_running_loop().run_in_executor(self.threads, compute, *arguments)
 
     def _handle(self, message: dict[str, Any]) -> Answer:
-        """In a thread: the event loop stays free."""
         id_, kind = message.get("id"), message.get("type")
         try:
             if self.session is None:
@@ -145,7 +136,18 @@ class _Player:
             # One message must not end the world of whoever sent it.
             logger.exception("a message of type %r failed", kind)
             return _failed(id_, "The world could not compute that; this is a bug in ridgeline.", kind)
-        return {"ok": True, "type": kind, **meta, "id": id_}, blocks
+        return dict(meta), blocks
+
+    def _advance(self) -> Answer:
+        try:
+            meta, blocks = self.session.advance()
+        except Exception as error:
+            self.session.playing = False
+            if isinstance(error, RidgelineError):
+                return _failed(None, str(error), "frame")
+            logger.exception("a frame failed")
+            return _failed(None, "The world could not go on; this is a bug in ridgeline.", "frame")
+        return dict(meta), blocks
 
     async def _send(self, answer: Answer) -> None:
         from ridgeline.landscape.blocks import encode

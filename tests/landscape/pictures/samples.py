@@ -109,8 +109,9 @@ def exact(
                 "kl": 3.1 * share**2,
                 "entropy": 1.8 - share,
             },
-            f'exact world "ravine", step {20 * number} | plane = the state itself | altitude = reward, exact | '
-            f"KL {3.1 * share**2:.2f} nats per path (exact) | V exact on 65 x 65 | {paths} paths, seed 0",
+            f'exact world "ravine", step {20 * number} | plane = the state itself | '
+            f"altitude = reward, exact | KL {3.1 * share**2:.2f} nats per path (exact) | "
+            f"V exact on 65 x 65 | {paths} paths, seed 0",
             path_offsets=np.arange(paths + 1) * (HORIZON + 1),
             path_points=points.reshape(-1, 6),
             value=14 * np.exp(-distance / 2.2),
@@ -192,8 +193,9 @@ def language_model(folder: Path, *, n: int = 65, points: int = 384, frames: int 
         writer.frame(
             200 * number,
             {"reward": float(reward.mean()), "kl": 2.1 * share, "outside_99": 0.12 * share},
-            f'LM run "quickstart", step {200 * number} | map: ref-hidden PCA, reward axis x, fitted on 2,048 reference '
-            f"samples | altitude = reward - reference mean, R2 0.41, residual +-0.7 | KL {2.1 * share:.1f} "
+            f'LM run "quickstart", step {200 * number} | map: ref-hidden PCA, reward axis x, '
+            f"fitted on 2,048 reference samples | altitude = reward - reference mean, R2 0.41, residual +-0.7 | "
+            f"KL {2.1 * share:.1f} "
             f"nats/seq (k1) | shows 9 % of the drift | {points} samples, 16 prompts",
             points=rows,
             point_ids=np.stack([rows[:, 7], np.arange(points)], 1),

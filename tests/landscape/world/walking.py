@@ -19,7 +19,7 @@ from ridgeline.landscape.world.terrain_file import load_terrain
 ALGORITHMS = ("reinforce", "rloo", "ppo", "trpo", "grpo")
 ITERATIONS = 8
 GAIN = 4.0
-"""Reward units of J. The reference is at 0.6; the slowest of the five is at 5.1 after 8 iterations."""
+"""Reward units of J. Over seeds 0 to 3 the slowest, trpo, gains 6.1 to 7.2, the others 13 to 16."""
 
 
 @lru_cache

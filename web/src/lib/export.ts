@@ -20,7 +20,7 @@ export function save(name: string, content: Blob): void {
 }
 
 export function fileName(name: string): string {
-  return name.replace(/[^\w.-]+/g, '-').replace(/^-+/, '') || 'ridgeline';
+  return name.replace(/[^\w.-]+/g, '-').replace(/^[-.]+/, '') || 'ridgeline';
 }
 
 export function saveText(name: string, text: string, type = 'text/csv'): void {

@@ -70,16 +70,16 @@ export function words(name: string): string {
 // Control, format (bidirectional overrides, zero-width), surrogate and line-separator characters, and tags.
 const HIDDEN = /[\p{Cc}\p{Cf}\p{Co}\p{Cs}\u2028\u2029]/u;
 
+const CONTROL_NAMES =
+  'NUL SOH STX ETX EOT ENQ ACK BEL BS TAB LF VT FF CR SO SI DLE DC1 DC2 DC3 DC4 NAK SYN ETB CAN EM SUB ESC FS GS RS US'.split(' ');
+
 /** What to write for a character that would otherwise be invisible or act on the text around it; null if plain. */
 export function controlPicture(character: string): string | null {
   if (character === '\n') return '↵';
   if (character === '\t') return '⇥';
-  if (character === '\r') return '␍';
   if (!HIDDEN.test(character)) return null;
   const code = character.codePointAt(0)!;
-  if (code < 0x20) return String.fromCodePoint(0x2400 + code);
-  if (code === 0x7f) return '␡';
-  return `⟨U+${code.toString(16).toUpperCase().padStart(4, '0')}⟩`;
+  return `‹${CONTROL_NAMES[code] ?? (code === 0x7f ? 'DEL' : `U+${code.toString(16).toUpperCase().padStart(4, '0')}`)}›`;
 }
 
 export interface TextPiece {

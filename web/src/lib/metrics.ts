@@ -134,6 +134,8 @@ const TOGETHER: { id: string; match: RegExp; title: string; unit: string; note: 
   { id: 'score', match: /^reward\/score\//, title: 'Scores', unit: 'reward', note: 'Should part', group: 'Preference' },
 ];
 
+const SELECTED = /^(selected|pool|control)\/(?!entropy|gradient_norm|learning_rate)([a-z_ ]+)$/;
+
 /** Charts for the metrics of a stage, in the order of the headings; metrics that belong together share a chart. */
 export function charts(names: string[]): ChartSpec[] {
   const left = new Set(names.filter((name) => !name.startsWith('evaluation/')));
@@ -146,6 +148,15 @@ export function charts(names: string[]): ChartSpec[] {
     members.forEach((name) => left.delete(name));
     const lines = members.map((name) => ({ name, label: plain(name.replace(match, '')) }));
     specs.push({ ...together, share: false, lines });
+  }
+  for (const measure of new Set([...left].flatMap((name) => name.match(SELECTED)?.[2] ?? []))) {
+    const members = [...left].filter((name) => name.match(SELECTED)?.[2] === measure);
+    if (members.length < 2) continue;
+    members.forEach((name) => left.delete(name));
+    const group = measure === 'length' ? 'Length' : 'Reward';
+    const lines = members.map((name) => ({ name, label: name.match(SELECTED)![1]! }));
+    const note = 'Kept, against all that were sampled and as many at random';
+    specs.push({ id: `selection/${measure}`, title: capital(plain(measure)), unit: 'mean', note, group, share: false, lines });
   }
   for (const name of left) {
     const known = describe(name);

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 200
-FAMILIES = {("normal", 400): "Inter", ("italic", 400): "Inter", ("normal", 600): "Inter SemiBold"}
 
 
 def save(figure: Figure, out: Path, title: str, description: str) -> None:
@@ -51,7 +50,7 @@ def _faces(svg: str) -> str:
         if code in svg:
             letters += letter
     return "".join(
-        f"@font-face{{font-family:'{FAMILIES[face]}';font-style:{face[0]};font-weight:{face[1]};"
-        f"src:url({embedded(*face, letters)}) format('woff')}}"
-        for face in FACES
+        f"@font-face{{font-family:'{family}';font-style:{style};"
+        f"src:url({embedded(family, style, letters)}) format('woff')}}"
+        for family, style in FACES
     )

@@ -11,14 +11,17 @@ from importlib.resources import as_file, files
 from typing import Any
 
 FACES = {
-    ("normal", 400): "Inter-Regular.ttf",
-    ("normal", 600): "Inter-SemiBold.ttf",
-    ("italic", 400): "Inter-Italic.ttf",
+    ("Inter", "normal"): "Inter-Regular.ttf",
+    ("Inter SemiBold", "normal"): "Inter-SemiBold.ttf",
+    ("Inter", "italic"): "Inter-Italic.ttf",
 }
-"""(style, weight) -> file in ``fonts/``: Inter 4 (SIL Open Font License), Latin and Greek."""
+"""(family, style) -> file in ``fonts/``: Inter 4 (SIL Open Font License), Latin and Greek.
+
+The semi-bold is a family of its own with the weight 'normal', for matplotlib finds faces by both.
+"""
 
 PLAIN: dict[str, Any] = {"fontfamily": ["Inter", "DejaVu Sans"]}
-BOLD: dict[str, Any] = {"fontfamily": ["Inter SemiBold", "DejaVu Sans"], "fontweight": "semibold"}
+BOLD: dict[str, Any] = {"fontfamily": ["Inter SemiBold", "DejaVu Sans"]}
 """Styles of text."""
 
 
@@ -57,14 +60,14 @@ def typography() -> Iterator[None]:
         yield
 
 
-def embedded(style: str, weight: int, letters: str) -> str:
+def embedded(family: str, style: str, letters: str) -> str:
     """A data URI of the face, cut down to ``letters``, as WOFF."""
     from fontTools.subset import Options, Subsetter  # type: ignore[import-untyped]
     from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
 
     options = Options()
     options.layout_features = ["kern"]
-    with as_file(files("ridgeline.landscape.pictures") / "fonts" / FACES[style, weight]) as path:
+    with as_file(files("ridgeline.landscape.pictures") / "fonts" / FACES[family, style]) as path:
         font = TTFont(path, recalcTimestamp=False)
     cutter = Subsetter(options)
     cutter.populate(text=letters)

@@ -79,8 +79,7 @@ def draw_lines(
             line[vertex][1],
             signed(level),
             fontsize=6.5,
-            color=colour,
-            alpha=0.95,
+            color=_readable(scene, level),
             rotation=_angle(axes, line, vertex),
             rotation_mode="anchor",
             ha="center",
@@ -186,6 +185,13 @@ def signed(value: float) -> str:
 
 def _named(axis: Any) -> str:
     return f"{axis.name} ({axis.unit})" if axis.unit else str(axis.name)
+
+
+def _readable(scene: Scene, level: float) -> str:
+    """Dark or light, whichever stands out from the ramp at ``level``."""
+    low, high = scene.limits
+    red, green, blue, _ = scene.theme.colormap()((level - low) / (high - low))
+    return "#F5F1E6" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else "#1B1F24"
 
 
 def _inner(scene: Scene, share: float) -> tuple[Array, Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -127,16 +128,15 @@ def draw_paths(axes: Axes, scene: Scene, scale: float = 1.0) -> None:
 
     ``scale`` thins all lines, for small maps.
     """
-    paths = [path for path in scene.frame.paths if len(path) > 1 and path is not scene.told]
     if scene.told is None:
         return
-    largest = _scale([*paths, scene.told])
-    for number, path in enumerate(paths[: MOST_PATHS - 1]):
+    largest = _scale(scene.paths)
+    for number, path in enumerate(scene.paths[1:MOST_PATHS]):
         _draw_path(axes, scene, path, largest, f"path-{number}", 0.6 * scale, strong=False)
     _draw_path(axes, scene, scene.told, largest, "path-told", scale, strong=True)
 
 
-def _scale(paths: list[Array]) -> float:
+def _scale(paths: Sequence[Array]) -> float:
     """The 95 % quantile of |advantage|: a single outlier should not thin out everything else."""
     sizes = np.abs(np.concatenate([path[1:, ADVANTAGE] for path in paths]))
     sizes = sizes[np.isfinite(sizes)]

@@ -80,13 +80,19 @@ class Scene:
         return self.record.manifest.details.get(name)
 
     @cached_property
-    def told(self) -> Array | None:
-        """The path with the median return: the one that is drawn strongest and told in the strip."""
+    def paths(self) -> tuple[Array, ...]:
+        """The path with the median return first, then the others in their order."""
         paths = [path for path in self.frame.paths if len(path) > 1]
         if not paths:
-            return None
+            return ()
         returns = [float(np.nansum(path[1:, ALTITUDE])) for path in paths]
-        return paths[int(np.argsort(returns, kind="stable")[len(paths) // 2])]
+        median = int(np.argsort(returns, kind="stable")[len(paths) // 2])
+        return (paths[median], *paths[:median], *paths[median + 1 :])
+
+    @property
+    def told(self) -> Array | None:
+        """The path with the median return: the one that is drawn strongest and told in the strip."""
+        return self.paths[0] if self.paths else None
 
     @cached_property
     def pin_row(self) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ridgeline.landscape.pictures.ground import draw_ground, signed
 from ridgeline.landscape.pictures.overlays import draw_corridor, draw_paths, draw_points, draw_route
+from ridgeline.landscape.pictures.relief import round_step
 from ridgeline.landscape.pictures.scene import Scene
 from ridgeline.landscape.pictures.sheet import MARGIN, blank, draw_foot, draw_head, foot_lines
 
@@ -133,6 +134,10 @@ def draw_curve(axes: Axes, scene: Scene, chosen: list[int], *, root_kl: bool) ->
         loc="left",
     )
     axes.margins(x=0.08)
+    for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        step = round_step((high - low) / 6)
+        ticks = np.arange(math.ceil(low / step), math.floor(high / step) + 1) * step
+        axis.set_ticks(ticks.tolist(), [signed(tick) for tick in ticks])
 
 
 def _across(value: float | None, *, root: bool) -> float | None:

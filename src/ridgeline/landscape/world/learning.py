@@ -24,12 +24,15 @@ from ridgeline.landscape.world.settings import GROUPED, Settings
 from ridgeline.landscape.world.terrain import BOUND, Terrain
 from ridgeline.landscape.world.updates import Batch, Update, adam_steps, gradient_of, natural_step
 from ridgeline.objectives.advantages import rewards_to_go
-from ridgeline.schema.errors import UsageError
+from ridgeline.schema.errors import RunError, UsageError
 
 CRITIC_STEPS = 10
 """Optimizer steps of the critic per iteration."""
 FIRST_FIT = 100
 """Optimizer steps of the critic before the first iteration, on the paths of that iteration."""
+
+MAX_LOG_STD = 20.0
+"""Deviations of actions beyond e^20 or below e^-20 are no policy any more."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,10 @@ class Learner:
         return self.measures.reference
 
     def step(self, *, exact: bool = True) -> Iteration:
-        """One iteration. exact: whether the scalars hold the exact figures, which cost more than the step."""
+        """One iteration. exact: whether the scalars hold the exact figures, which cost more than the step.
+
+        Raises RunError when the update threw the policy out of the range in which anything can be computed.
+        """
         paths = self.walk()
         batch = self.batch(paths)
         compared = exact and self.settings.cosine
@@ -94,6 +100,7 @@ class Learner:
         if self.critic is not None and batch.estimates.returns_BT is not None:
             self.critic.fit(batch.states_BTS, batch.estimates.returns_BT, CRITIC_STEPS)
         self.iteration += 1
+        self._require_sane()
         scalars: dict[str, float | None] = {
             "entropy": float(self.policy.entropy().detach()),
             "clip_fraction": update.clip_fraction,
@@ -194,6 +201,13 @@ class Learner:
         gamma, rate, epochs = self.settings.gamma, self.settings.learning_rate, self.settings.epochs
         assert gamma is not None and rate is not None and epochs is not None
         self.gamma, self.rate, self.epochs = gamma, rate, epochs
+
+    def _require_sane(self) -> None:
+        log_std = self.policy.log_std.detach().abs().max()
+        if not (bool(self.policy.flat().isfinite().all()) and float(log_std) <= MAX_LOG_STD):
+            raise RunError(
+                f"the policy ran away in iteration {self.iteration}; lower learning_rate, entropy or beta."
+            )
 
     def _values(self, states_BTS: Tensor, rewards_BT: Tensor) -> Tensor | None:
         """V at the states acted from: exact, of the critic, or None where the baseline is another."""

@@ -20,6 +20,7 @@ from ridgeline.landscape.world.reference import clone_route, ring_radius
 from ridgeline.landscape.world.settings import Settings
 from ridgeline.landscape.world.terrain import BOUND, LAYERS, STEP, Terrain
 from ridgeline.landscape.world.terrain_file import terrain_to_dict
+from ridgeline.schema.errors import RunError
 
 Part = Literal["terrain", "value", "reference", "policy", "paths"]
 PARTS: tuple[Part, ...] = ("terrain", "value", "reference", "policy", "paths")
@@ -109,9 +110,17 @@ class World:
         return float(returns.mean()), error
 
     def train(self, iterations: int) -> None:
-        """Iterations of learning; the last one is measured exactly, shown and put into the history."""
-        for number in range(iterations):
-            done = self.learner.step(exact=number == iterations - 1)
+        """Iterations of learning; the last one is measured exactly, shown and put into the history.
+
+        Raises RunError when the policy ran away; it is then as it was before the call.
+        """
+        before = self.learner.state()
+        try:
+            for number in range(iterations):
+                done = self.learner.step(exact=number == iterations - 1)
+        except RunError:
+            self.learner.restore(before)
+            raise
         self.paths, self.advantages = done.paths, done.advantages
         self.history.append({"iteration": done.number, "scalars": done.scalars})
         if len(self.history) > HISTORY:

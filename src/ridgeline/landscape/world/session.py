@@ -19,6 +19,8 @@ Answer = tuple[dict[str, Any], dict[str, np.ndarray]]
 """meta, a JSON object, and named blocks; what `landscape.blocks.encode` takes."""
 
 MAX_ERROR = 400
+MAX_WORK = 40_000_000
+"""Actions times epochs in one answer: somebody waits for it, about a minute at a million a second."""
 
 
 class LiveLesson(Protocol):
@@ -76,11 +78,18 @@ class Session:
         return {"id": number, "type": kind, "ok": True, **_plain(meta), "seconds": seconds}, blocks
 
     def advance(self) -> Answer:
-        """The next frame of what is playing, `every` iterations on. Raises UsageError when none plays."""
-        if not self.playing:
-            raise UsageError("nothing plays; send play first.")
+        """The next frame of what is playing, `every` iterations on; like a refused message where none plays.
+
+        What cannot go on (a policy that ran away) pauses.
+        """
         started = time.perf_counter()
-        meta, blocks = self._trained(self.every)
+        try:
+            if not self.playing:
+                raise UsageError("nothing plays; send play first.")
+            meta, blocks = self._trained(self.every)
+        except RidgelineError as error:
+            self.playing = False
+            return {"id": None, "type": "frame", "ok": False, "error": _sentence(str(error))}, {}
         seconds = round(time.perf_counter() - started, 5)
         return {"id": None, "type": "frame", "ok": True, **_plain(meta), "seconds": seconds}, blocks
 
@@ -144,6 +153,7 @@ class Session:
 
     def _trained(self, iterations: int) -> Answer:
         world = self.world
+        _affordable(world, iterations)
         world.train(iterations)
         meta = {
             **world.progress(),
@@ -205,6 +215,18 @@ def _bounded(settings: Settings) -> None:
     """What a live world allows on top of `Settings`: answers have to come while somebody waits."""
     if settings.paths > messages.MAX_PATHS:
         raise UsageError(f"paths = {settings.paths} is more than the {messages.MAX_PATHS} of a live world.")
+
+
+def _affordable(world: World, iterations: int) -> None:
+    settings = world.settings
+    assert settings.epochs is not None
+    work = iterations * settings.paths * settings.epochs * world.terrain.horizon
+    if work > MAX_WORK:
+        most = MAX_WORK * iterations // work
+        raise UsageError(
+            f"{iterations} iterations at once would take minutes; ask for {max(most, 1)} at most, "
+            "or for fewer paths or epochs."
+        )
 
 
 def _id(message: object) -> int | str | None:

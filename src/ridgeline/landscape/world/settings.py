@@ -21,8 +21,8 @@ REUSING = frozenset({"ppo", "grpo"})
 
 OPEN: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
-        "reinforce": {"baseline": "time", "normalise_std": False, "epochs": 1, "learning_rate": 0.02},
-        "rloo": {"baseline": "group", "normalise_std": False, "epochs": 1, "learning_rate": 0.02},
+        "reinforce": {"baseline": "time", "normalise_std": False, "epochs": 1, "learning_rate": 0.01},
+        "rloo": {"baseline": "group", "normalise_std": False, "epochs": 1, "learning_rate": 0.01},
         "ppo": {"baseline": "learned", "normalise_std": True, "epochs": 6, "learning_rate": 0.005},
         "trpo": {"baseline": "time", "normalise_std": True, "epochs": 1, "learning_rate": 0.01},
         "grpo": {"baseline": "group", "normalise_std": True, "epochs": 6, "learning_rate": 0.005},

@@ -10,4 +10,13 @@ from ridgeline.models.kernels.ops import (
     rotate_and_store,
 )
 
-__all__ = ["attend", "draw", "gate", "kernel_library", "kernels_note", "norm_heads", "rms_norm", "rotate_and_store"]
+__all__ = [
+    "attend",
+    "draw",
+    "gate",
+    "kernel_library",
+    "kernels_note",
+    "norm_heads",
+    "rms_norm",
+    "rotate_and_store",
+]

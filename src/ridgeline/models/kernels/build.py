@@ -1,8 +1,8 @@
 """The kernels' shared library: compiled on first use, kept in the user's cache, never needed.
 
-A machine without a C compiler, or one on which compiling fails, runs the same operations in torch and says so once
-(`kernels_note`). `RIDGELINE_KERNELS=off` asks for that. The file is named by a digest of the source, the compiler and
-the processor, so a cache that several machines share never serves the wrong one.
+A machine without a C compiler, or one on which compiling fails, runs the same operations in torch and says so
+(`kernels_note`). `RIDGELINE_KERNELS=off` asks for that. The file is named by a digest of the source, the
+compiler and the processor, so a cache that several machines share never serves the wrong one.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _flags() -> tuple[str, ...]:
 
 
 def _threads() -> list[str]:
-    """torch's own OpenMP, so that both share one pool of threads; two pools would wait in each other's way."""
+    """torch's own OpenMP, so that both share one pool of threads; two pools would be in each other's way."""
     bundled = Path(torch.__file__).parent / "lib"
     return [str(path) for path in sorted(bundled.glob("libgomp*.so*"))[:1]]
 

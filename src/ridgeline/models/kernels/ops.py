@@ -1,4 +1,4 @@
-"""The kernels as functions of tensors: compiled where the library is there and the format fits, else `plain`."""
+"""The kernels as functions of tensors: compiled where there is a library and it fits, else `plain`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def rms_norm(
 def norm_heads(
     qkv: torch.Tensor, start: int, heads: int, weight: torch.Tensor, eps: float, *, offset: float = 0.0
 ) -> None:
-    """Normalise part of a fused projection ``[B, W]`` in place: ``heads`` pieces of ``len(weight)`` from ``start``."""
+    """Normalise ``heads`` pieces of ``len(weight)`` numbers of ``[B, W]`` in place, the first at ``start``."""
     run = _kernel("rms_norm", qkv)
     if run is None:
         plain.norm_heads(qkv, start, heads, weight, eps, offset=offset)
@@ -57,7 +57,7 @@ def norm_heads(
 
 
 def gate(gate_up: torch.Tensor, activation: str) -> torch.Tensor:
-    """act(gate) * up, ``[B, 2 I] -> [B, I]``; ``activation``: silu, or gelu in its tanh form. Source: Shazeer 2020."""
+    """act(gate) * up, ``[B, 2 I] -> [B, I]``; act: silu, or gelu in its tanh form. Source: Shazeer 2020."""
     run = _kernel("gate", gate_up)
     if run is None:
         return plain.gate(gate_up, activation)
@@ -75,7 +75,7 @@ def rotate_and_store(
     slots: torch.Tensor,
     positions: torch.Tensor,
 ) -> None:
-    """Turn queries and keys of ``qkv`` ``[B, W]`` in place, and store keys and values at ``[slot, position]`` of ``own``.
+    """Turn queries and keys of ``qkv`` ``[B, W]`` in place; keep keys and values in ``own``.
 
     cosine, sine: ``[B, turned]`` float32, the same in both halves, of each row's position in its text; None:
     positions are not encoded in this layer. positions: ``[B]`` within the page. Source: Su et al. 2021.
@@ -107,10 +107,10 @@ def attend(
 ) -> torch.Tensor:
     """Softmax attention of one query position per row, ``[B, W] -> [B, heads * D]``.
 
-    A row sees the first ``prompt_lengths`` positions of its prompt's page, which all completions of the prompt
-    share, and the first ``own_lengths`` of its own. ``window`` above 0: only that many last positions.
-    ``cap`` above 0: scores s become cap * tanh(s / cap). Source: Vaswani et al. 2017, with grouped keys (Ainslie
-    et al. 2023) and a running softmax (Milakov and Gimelshein 2018).
+    A row sees the first ``prompt_lengths`` positions of its prompt's page, which all completions of the
+    prompt share, and the first ``own_lengths`` of its own. ``window`` above 0: only that many last positions.
+    ``cap`` above 0: scores s become cap * tanh(s / cap). Source: Vaswani et al. 2017, with grouped keys
+    (Ainslie et al. 2023) and a running softmax (Milakov and Gimelshein 2018).
     """
     heads = qkv.shape[1] // own.size - 2 * own.kv_heads
     run = _kernel("attend", qkv)
@@ -131,9 +131,10 @@ def attend(
 def draw(
     logits: torch.Tensor, uniform: torch.Tensor, temperature: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens ``[B]`` by inverting the cumulative distribution of softmax(logits / temperature), and their log-probs.
+    """Tokens ``[B]`` drawn from softmax(logits / temperature) at given uniform numbers, and their log-probs.
 
-    logits ``[B, V]``; uniform ``[B]`` float64 in [0, 1); log-probs ``[B]`` float64, nats, of the same distribution.
+    By inverting the cumulative distribution. logits ``[B, V]``; uniform ``[B]`` float64 in [0, 1); log-probs
+    ``[B]`` float64, nats, of the same distribution.
     """
     run = _kernel("draw", logits)
     if run is None:

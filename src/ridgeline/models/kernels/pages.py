@@ -1,4 +1,4 @@
-"""The cache of keys and values: a page per prompt or per completion, in the layout the attention kernel reads."""
+"""The cache of keys and values: a page per prompt or completion, laid out for the attention kernel."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Pages:
 
     @staticmethod
     def empty(count: int, kv_heads: int, capacity: int, size: int, dtype: torch.dtype) -> Pages:
-        """Room for at least ``capacity`` positions; zeros, since the lanes beyond a page's end are computed with."""
+        """Room for ``capacity`` positions or more; zeros, as lanes beyond a page's end are computed with."""
         blocks = -(-max(capacity, 1) // LANES)
         return Pages(
             torch.zeros(count, kv_heads, blocks, size, LANES, dtype=dtype),

@@ -12,8 +12,14 @@ from ridgeline.models.kernels.pages import LANES, Pages
 
 
 def rms_norm(
-    x: torch.Tensor, weight: torch.Tensor, eps: float, *, delta: torch.Tensor | None = None, offset: float = 0.0
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    eps: float,
+    *,
+    delta: torch.Tensor | None = None,
+    offset: float = 0.0,
 ) -> torch.Tensor:
+    """As `ops.rms_norm`."""
     if delta is not None:
         x.add_(delta)
     wide = x.float()
@@ -24,12 +30,14 @@ def rms_norm(
 def norm_heads(
     qkv: torch.Tensor, start: int, heads: int, weight: torch.Tensor, eps: float, *, offset: float = 0.0
 ) -> None:
+    """As `ops.norm_heads`."""
     width = len(weight)
     part = qkv[:, start : start + heads * width]
     part.copy_(rms_norm(part.unflatten(-1, (heads, width)), weight, eps, offset=offset).flatten(1))
 
 
 def gate(gate_up: torch.Tensor, activation: str) -> torch.Tensor:
+    """As `ops.gate`."""
     left, right = gate_up.float().chunk(2, dim=-1)
     opened = functional.silu(left) if activation == "silu" else functional.gelu(left, approximate="tanh")
     return (opened * right).to(gate_up.dtype)
@@ -43,6 +51,7 @@ def rotate_and_store(
     slots: torch.Tensor,
     positions: torch.Tensor,
 ) -> None:
+    """As `ops.rotate_and_store`."""
     pieces = qkv.unflatten(-1, (-1, own.size))
     turning = pieces[:, : -own.kv_heads]
     if cosine is not None and sine is not None:
@@ -68,6 +77,7 @@ def attend(
     window: int = 0,
     cap: float = 0.0,
 ) -> torch.Tensor:
+    """As `ops.attend`."""
     heads = qkv.shape[1] // own.size - 2 * own.kv_heads
     group = heads // own.kv_heads
     out = qkv.new_empty(len(qkv), heads * own.size)
@@ -90,6 +100,7 @@ def attend(
 def draw(
     logits: torch.Tensor, uniform: torch.Tensor, temperature: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `ops.draw`."""
     logp = torch.log_softmax(logits.double() / temperature, dim=-1)
     ends = logp.exp().cumsum(-1)
     threshold = uniform[:, None] * ends[:, -1:]

@@ -1,13 +1,14 @@
 """One token of many completions at a time: packed products, fused kernels, and pages of keys and values.
 
-A prompt is read once, by transformers' own forward pass, and its keys and values are shared by all of its completions;
-each completion has a page of its own for what it has written.
+A prompt is read once, by transformers' own forward pass, and its keys and values are shared by all of its
+completions; each completion has a page of its own for what it has written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
@@ -52,7 +53,6 @@ class NativeDecoder:
         """Pages for so many prompts and completions; what they held is forgotten."""
         shape = self.architecture
         dtype = shape.head.weight.dtype
-        assert isinstance(dtype, torch.dtype)
 
         def pages(count: int, capacity: int) -> list[Pages]:
             return [Pages.empty(count, shape.kv_heads, capacity, shape.size, dtype) for _ in shape.layers]
@@ -76,11 +76,11 @@ class NativeDecoder:
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state[:, -1]
-        for target, layer in zip(self.prompts, cache.layers, strict=True):
-            assert layer.keys is not None and layer.values is not None
+        for target, read in zip(self.prompts, cache.layers, strict=True):
+            filled: Any = read
             for line, (prompt, page) in enumerate(zip(prompts, pages, strict=True)):
                 start = width - len(prompt)
-                target.write(page, layer.keys[line, :, start:], layer.values[line, :, start:])
+                target.write(page, filled.keys[line, :, start:], filled.values[line, :, start:])
         return head_logits(self.module, hidden_PH)
 
     @torch.no_grad()
@@ -139,7 +139,7 @@ class NativeDecoder:
         return products.out(mixed_BW)
 
     def _angles(self, positions_B: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """Cosine and sine ``[B, turned]`` in float32, for every kind of layer, by the model's own rotary module."""
+        """Cosine and sine ``[B, turned]`` in float32 per kind of layer, by the model's own rotary module."""
         like = torch.empty(0, dtype=torch.float32)
         kinds = {layer.angles for layer in self.architecture.layers if layer.angles is not None}
         found = {}

@@ -21,7 +21,7 @@ from ridgeline.schema.records import Sample
 from ridgeline.schema.stages.common import Sampling
 
 REFILL = 4
-"""Waiting prompts are read when one slot in so many is free: fewer, larger readings, and slots seldom idle."""
+"""Waiting prompts are read when one slot in so many is free: few, large readings, and slots seldom idle."""
 
 
 def new_sampler(
@@ -91,7 +91,12 @@ class _Batch:
     """The completions of one call: which wait, which are being written, and in which slots."""
 
     def __init__(
-        self, sampler: NativeSampler, requests: Sequence[PromptRequest], sampling: Sampling, seed: int, step: int
+        self,
+        sampler: NativeSampler,
+        requests: Sequence[PromptRequest],
+        sampling: Sampling,
+        seed: int,
+        step: int,
     ) -> None:
         self.decoder, self.requests, self.sampling = sampler.decoder, requests, sampling
         self.stops = np.array(sampler.plain.stop_ids, dtype=np.int64)
@@ -102,7 +107,7 @@ class _Batch:
         self.waiting = deque(self.all)
         slots = min(sampler.slots, len(self.all))
         longest = max((len(request.prompt_ids) for request in requests), default=1)
-        # A prompt's page is free again when its last completion leaves, so there are never more than slots in use.
+        # A prompt's page is free again when its last completion leaves: never more than slots in use.
         self.decoder.reserve(slots, longest, slots, sampling.max_new_tokens)
         self.free_slots, self.free_pages = list(range(slots))[::-1], list(range(slots))[::-1]
         self.total = slots
@@ -155,7 +160,9 @@ class _Batch:
             tokens=torch.tensor([writing.tokens[-1] for writing in active]),
             prompts=torch.tensor([self.page_of[writing.request] for writing in active]),
             slots=torch.tensor(self.slot_of),
-            prompt_lengths=torch.tensor([len(self.requests[writing.request].prompt_ids) for writing in active]),
+            prompt_lengths=torch.tensor(
+                [len(self.requests[writing.request].prompt_ids) for writing in active]
+            ),
             written=torch.tensor([len(writing.tokens) - 1 for writing in active]),
         )
 
@@ -165,7 +172,7 @@ class _Batch:
         streams = np.array([writing.stream for writing in rows], dtype=np.uint64)
         tokens, logprobs = self._draw(logits_BV, streams, positions)
         limit = self.sampling.max_new_tokens
-        going = (~np.isin(tokens, self.stops) & (positions + 1 < limit)).tolist()
+        going: list[bool] = (~np.isin(tokens, self.stops) & (positions + 1 < limit)).tolist()
         for writing, token, logp, goes in zip(rows, tokens.tolist(), logprobs.tolist(), going, strict=True):
             writing.tokens.append(token)
             writing.logprobs.append(logp)

@@ -1,6 +1,6 @@
 """A model's weights as the decoder multiplies by them: linears of one kind side by side, packed for oneDNN.
 
-Packed copies are made again when the model's own weights have changed, which is seen by their version counters.
+Packed copies are made again when the model's own weights have changed, which their version counters show.
 """
 
 from __future__ import annotations
@@ -57,7 +57,10 @@ class LayerProducts:
     @staticmethod
     def of(layer: Layer) -> LayerProducts:
         return LayerProducts(
-            Product(layer.queries_keys_values), Product([layer.out]), Product(layer.gate_up), Product([layer.down])
+            Product(layer.queries_keys_values),
+            Product([layer.out]),
+            Product(layer.gate_up),
+            Product([layer.down]),
         )
 
 

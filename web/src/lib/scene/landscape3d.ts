@@ -247,7 +247,7 @@ export class Landscape3D implements LandscapeView, Projection {
     const other = this.otherLayer();
     this.second.group.visible = other !== null;
     if (other) layer(other, this.second);
-    this.orbit.setMiddle(0.5 * model.scale * (model.extent[0] + model.extent[1]) - 0.18);
+    this.orbit.setMiddle(0.5 * model.scale * (model.extent[0] + model.extent[1]) - 0.62);
     const half = this.table.mesh.material.uniforms.half_.value as THREE.Vector2;
     half.set((fineSpan(this.fine.x)) / 2, fineSpan(this.fine.y) / 2);
   }
@@ -333,7 +333,7 @@ export class Landscape3D implements LandscapeView, Projection {
       for (let i = from + 1; i < to; i++) {
         const [a, b] = [(i - 1) * 6, i * 6];
         const away = outside(r[b], r[b + 1]);
-        const style = pathStyle(model.palette, r[a + 4], scale, (i - from) / (to - from), count);
+        const style = pathStyle(model.palette, r[b + 4], scale, (i - from) / (to - from), count);
         const leg = stroke([r[a], r[a + 1], r[b], r[b + 1]], style.colour, style.width, {
           altitude: airborne ? [r[a + 2], r[b + 2]] : null,
           opacity: style.opacity * fade,
@@ -438,7 +438,7 @@ export class Landscape3D implements LandscapeView, Projection {
       for (let k = Math.ceil(low / step); k * step <= high + 1e-9; k++) {
         const z = model.scale * k * step;
         builder.line([{ x: ox, y: oy, z, width: 1.4 }, { x: ox + 0.1 * Math.sign(cx), y: oy + 0.1 * Math.sign(cy), z, width: 1.4 }], look);
-        labels.push({ text: valueText(k * step, step < 0.1 ? 2 : step < 1 ? 1 : 0), x: ox, y: oy, lift: z, absolute: true, tone: 'axis', priority: 20, gap: 12 });
+        labels.push({ text: valueText(k * step, step < 0.1 ? 2 : step < 1 ? 1 : 0), x: ox + 0.26 * Math.sign(cx), y: oy + 0.26 * Math.sign(cy), lift: z, absolute: true, tone: 'axis', priority: 20, gap: 0 });
       }
     }
     const edges = this.orbit.state.top ? [0, 3] : [left, (left + 1) % 4];

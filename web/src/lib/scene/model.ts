@@ -143,7 +143,7 @@ export class Model {
     if (!this.overlays.labels) return out;
     for (const spot of spots(this.fine(this.ground, this.ground.n))) {
       const text = `${spot.kind === 'peak' ? '▲' : '▽'} ${spot.altitude > 0 ? '+' : ''}${valueText(spot.altitude)}`;
-      out.push({ text, x: spot.x, y: spot.y, lift: 0.02, tone: 'spot', priority: 50 + Math.abs(spot.altitude), gap: 9 });
+      out.push({ text, x: spot.x, y: spot.y, lift: 0.02, tone: 'spot', priority: 50 + Math.abs(spot.altitude), gap: -7 });
     }
     const route = this.frame.route;
     if (this.overlays.route && route && route.length > 1) {

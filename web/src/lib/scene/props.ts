@@ -50,7 +50,7 @@ export class ValueSheet {
         void main() { float k = v / lineStep - 0.5; float w = fwidth(k);
         float l = 1.0 - smoothstep(0.5 * ratio, 1.4 * ratio, abs(fract(k - 0.5) - 0.5) / max(w, 1e-6));
         float slope = 1.0 - abs(dot(normalize(n), eye)); float lit = 0.75 + 0.35 * dot(normalize(n), normalize(vec3(-0.5, 0.5, 0.7)));
-        gl_FragColor = vec4(mix(tint * lit, glow, 0.25 * slope), (0.22 + 0.30 * slope + 0.5 * l) * fade); }`,
+        gl_FragColor = vec4(mix(tint * lit, glow, 0.25 * slope), (0.13 + 0.26 * slope + 0.5 * l) * fade); }`,
       uniforms: {
         tint: { value: new THREE.Color() },
         glow: { value: new THREE.Color() },
@@ -172,7 +172,7 @@ export class Table {
       transparent: true,
       depthWrite: false,
     });
-    this.mesh = new THREE.Mesh(new THREE.PlaneGeometry(14, 14), material);
+    this.mesh = new THREE.Mesh(new THREE.PlaneGeometry(10, 10), material);
     this.mesh.renderOrder = -5;
   }
 

@@ -135,7 +135,7 @@ export function pathStrokes(paths: Paths, palette: Palette, outside: (x: number,
       const b = i * 6;
       const r = paths.rows;
       const away = outside(r[b], r[b + 1]);
-      const style = pathStyle(palette, r[a + 4], scale, (i - from) / (to - from), count);
+      const style = pathStyle(palette, r[b + 4], scale, (i - from) / (to - from), count);
       out.push(
         stroke([r[a], r[a + 1], r[b], r[b + 1]], style.colour, style.width, {
           altitude: airborne ? [r[a + 2], r[b + 2]] : null,

@@ -25,7 +25,7 @@ export interface Terrain {
 export interface Paths {
   /** Path i owns rows offsets[i] to offsets[i + 1]. */
   offsets: Int32Array;
-  /** Rows of six: x, y, altitude, value, advantage, kl. */
+  /** Rows of six: x, y, altitude, value, and the advantage and kl of the step that leads to the point. */
   rows: Float32Array;
 }
 

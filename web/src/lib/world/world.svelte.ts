@@ -91,7 +91,7 @@ export class World {
     if (!answer) return;
     this.place = place ?? toPlace(this.dict?.start) ?? this.place;
     await this.movePin(this.place.x, this.place.y);
-    if (!this.frame.paths) await this.roll(32);
+    if (!this.frame.paths) await this.roll(16);
   }
 
   private async ask(type: string, content: Record<string, unknown> = {}): Promise<Answer | null> {
@@ -188,7 +188,7 @@ export class World {
     this.past = [];
     this.looking = null;
     await this.ask('reset', { policy: 'reference' });
-    await this.roll(32);
+    await this.roll(16);
     await this.movePin(this.place.x, this.place.y);
   }
 
@@ -213,12 +213,15 @@ export class World {
   paint(x: number, y: number, by: number, done: boolean): void {
     const { dict, layer } = this;
     if (!dict) return;
-    const n = 33;
+    const n = 65;
     const image = resampled(dict.layers[layer]?.image ?? null, n);
     const brush: Bump = [x, y, BRUSH, by];
     if (Number.isFinite(x)) {
       for (let row = 0; row < n; row++) {
-        for (let column = 0; column < n; column++) image[row][column] += bumpAt(brush, -3 + (6 * column) / (n - 1), -3 + (6 * row) / (n - 1));
+        for (let column = 0; column < n; column++) {
+          const raised = image[row][column] + bumpAt(brush, -3 + (6 * column) / (n - 1), -3 + (6 * row) / (n - 1));
+          image[row][column] = Math.round(raised * 1e4) / 1e4;
+        }
       }
       this.dict = { ...dict, layers: { ...dict.layers, [layer]: { ...dict.layers[layer], image } } };
       this.predict((px, py) => bumpAt(brush, px, py));
