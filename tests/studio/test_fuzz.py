@@ -85,7 +85,7 @@ def test_no_request_breaks_the_server(client: TestClient) -> None:
                 assert answer.json()["error"]
 
         check()
-    assert tried[200] > 100 and tried[404] > 20 and tried[422] > 20, tried
+    assert tried[200] > 50 and tried[404] > 20 and tried[422] > 20, tried
 
 
 def test_no_request_without_a_token_succeeds(client: TestClient) -> None:

@@ -11,7 +11,7 @@ import { Orbit, cameraKey, limit } from '../src/lib/scene/orbit';
 import { rampTable, PALETTES, rgb } from '../src/lib/scene/palette';
 import { relief } from '../src/lib/scene/relief';
 import { draped, splitArrow } from '../src/lib/scene/ribbons';
-import { advantageScale, isolines, pathStrokes, spots, stroke } from '../src/lib/scene/shapes';
+import { advantageScale, ashore, isolines, pathStrokes, spots, stroke } from '../src/lib/scene/shapes';
 import { emptyFrame } from '../src/lib/scene/view';
 import { altitudes, straightTube, world } from '../src/lib/world/fixture';
 
@@ -59,6 +59,12 @@ describe('contour levels', () => {
     const [line] = isolines(hill.resample(129), 0.5);
     const radius = 0.8 * Math.sqrt(2 * Math.log(2));
     for (let i = 0; i < line.length; i += 2) expect(Math.hypot(line[i] - 1, line[i + 1] - 0.5)).toBeCloseTo(radius, 1);
+  });
+
+  it('stop at the coast of what was sampled', () => {
+    const mask = new Field(Float32Array.from({ length: 25 }, (_, i) => (i % 5 < 2 ? 1 : 0)), 5);
+    expect(ashore([-3, 0, -2.5, 0, -2, 0, 1, 0, 2, 0], mask)).toEqual([[-3, 0, -2.5, 0, -2, 0]]);
+    expect(ashore([0, 0, 1, 1], null)).toEqual([[0, 0, 1, 1]]);
   });
 
   it('are cut where they leave the map', () => {

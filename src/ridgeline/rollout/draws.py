@@ -30,7 +30,7 @@ def stream_keys(seed: int, step: int, prompts: list[str], samples: list[int]) ->
 
 
 def uniforms(streams: UInt64Array, position: int | npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Uniform in [0, 1), one per stream, for token ``position`` (one for all or each its own); 53 random bits."""
+    """Uniform in [0, 1) with 53 random bits, one per stream, for token ``position`` (one, or one of each)."""
     with np.errstate(over="ignore"):
         offset = np.asarray(position + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     bits = _mix(streams + offset)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from ridgeline.studio.safe import finite, sendable, whole
 
 Row = tuple[int, dict[str, float]]
+NUMBERS = (int, float)
 LOW, HIGH = "\0low", "\0high"
 """Suffixes of the columns that hold the ends of an interval; no name of a file can hold them."""
 
@@ -67,11 +70,19 @@ PARSERS: Mapping[str, Callable[[Mapping[str, Any]], Row | None]] = {
 
 
 def _mean(value: Any) -> float | None:
-    if isinstance(value, list) and len(value) == 2:
-        total, count = finite(value[0]), finite(value[1])
-        return finite(total / count) if total is not None and count else None
+    # Half a million lines pass here when fifty runs are opened: the usual case comes first.
+    if type(value) is list and len(value) == 2:
+        total, count = value
+        if type(total) not in NUMBERS or type(count) not in NUMBERS or not count:
+            return None
+        try:
+            mean = total / count
+        except OverflowError:
+            return None
+        return float(mean) if math.isfinite(mean) else None
     return finite(value)
 
 
+@lru_cache(maxsize=4096)
 def _name(name: str) -> str:
     return str(sendable(name)).replace("\0", "")[:200]

@@ -131,12 +131,12 @@ class StageReader:
         """What lies before the cursor; what comes after it is told as points too, when it is read."""
         history = Tail(self.root, source.tail.path)
         source.table = Table()
-        self._take(source, history.read(until=source.tail.offset)[0])
+        self._take(source, history.read(until=source.tail.offset)[0], told=False)
         source.tail.bytes_read += history.bytes_read
         source.tail.damaged += history.damaged
 
-    def _take(self, source: Source, rows: list[dict[str, Any]]) -> Points:
-        """Rows into the table, where there is one; their means as points for whoever listens."""
+    def _take(self, source: Source, rows: list[dict[str, Any]], *, told: bool = True) -> Points:
+        """Rows into the table, where there is one; their means as points, if they are to be ``told``."""
         points: Points = []
         for line in rows:
             row = PARSERS[source.kind](line)
@@ -147,8 +147,9 @@ class StageReader:
             step, values = row
             if source.table is not None:
                 source.table.append(step, values)
-            means = {name: value for name, value in values.items() if not name.endswith((LOW, HIGH))}
-            points.append({"step": step, **means})
+            if told:
+                means = {name: value for name, value in values.items() if not name.endswith((LOW, HIGH))}
+                points.append({"step": step, **means})
         return points
 
     def _refresh_result(self) -> None:

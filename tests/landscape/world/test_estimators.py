@@ -140,7 +140,7 @@ def cosines(baseline: str, sea_level: float) -> list[float]:
 
 
 def test_why_baselines_exist() -> None:
-    """Cosine to the exact gradient with 32 paths: raising all altitude drowns it, unless there is a baseline."""
+    """Cosine to the exact gradient with 32 paths: a sea level drowns it, unless there is a baseline."""
     assert np.mean(cosines("none", 0.0)) > 0.85
     assert abs(np.mean(cosines("none", 5.0))) < 0.4
     for baseline in ("time", "exact"):

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from tests.landscape.world.walking import ALGORITHMS, GAIN, gain
+from tests.stages import learnable, recipes
 
 from ridgeline.objectives import policy as formulas
 from ridgeline.objectives.advantages import REWARD_ADVANTAGES
-from tests.stages import learnable, recipes
 
 Mutation = Callable[[pytest.MonkeyPatch], None]
 

@@ -149,6 +149,9 @@ def test_an_edit_changes_the_ground_and_what_depends_on_it() -> None:
     rested = ask(session, "rest")[1]
     assert not np.allclose(rested["value"], before["value"])
     assert np.array_equal(rested["arrows"], before["arrows"])
+    flooded = ask(session, "edit", sea_level=-1.5)[1]["gold.mean"]
+    assert np.allclose(flooded, blocks["gold.mean"] - 1.5, atol=1e-6)
+    ask(session, "edit", sea_level=0)
     image = {"layer": "gold", "heights": [[0.0, 1.0], [0.0, 1.0]]}
     _, painted = ask(session, "edit", bumps={"gold": []}, image=image)
     assert np.allclose(painted["gold.mean"], np.linspace(0, 1, 33)[None], atol=1e-6)

@@ -1,4 +1,5 @@
 // The state that every page shares: the studio's facts, the list of runs, the connection, the spoken summary.
+import { untrack } from 'svelte';
 import { api, ApiError, type RunSummary, type StudioState } from './api';
 import { stream, type Connection } from './sse';
 
@@ -13,7 +14,8 @@ class Live {
   /** Loads the list and follows it over the stream. */
   start(): void {
     stream.onConnection = (state) => {
-      const back = this.connection === 'lost' && state === 'live';
+      // Told from inside effects that begin to watch a run; those must not run again with every connection.
+      const back = untrack(() => this.connection) === 'lost' && state === 'live';
       this.connection = state;
       if (back) void this.reload();
     };

@@ -169,3 +169,8 @@ export function charts(names: string[]): ChartSpec[] {
   };
   return specs.sort((a, b) => rank(a) - rank(b));
 }
+
+/** What is written beside a metric to find it again (which rollout, how many samples): no curve of its own. */
+export function bookkeeping(name: string): boolean {
+  return /^(?:evaluation\/)?(?:rollout|round|samples|step)$/.test(name);
+}

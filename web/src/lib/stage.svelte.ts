@@ -1,4 +1,5 @@
 // The numbers of one stage: fetched once, then grown by the event stream.
+import { untrack } from 'svelte';
 import { api, ApiError, type Alert, type OverAnswer, type Series } from './api';
 import { stream, type PointsMessage } from './sse';
 
@@ -28,12 +29,14 @@ export class StageSeries {
 
   /** Starts listening first and fetches then, so that no point falls between the two. */
   start(): () => void {
-    stream.watch([this.run]);
-    this.undo.push(
-      stream.on('points', (message) => this.take(message)),
-      stream.on('reset', () => void this.fetch()),
-    );
-    void this.fetch();
+    untrack(() => {
+      stream.watch([this.run]);
+      this.undo.push(
+        stream.on('points', (message) => this.take(message)),
+        stream.on('reset', () => void this.fetch()),
+      );
+      void this.fetch();
+    });
     return () => this.stop();
   }
 

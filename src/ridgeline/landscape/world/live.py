@@ -177,9 +177,9 @@ class World:
         }
 
     def best(self) -> dict[str, float] | None:
-        """The exact optimum of J - beta KL on the settings' layer; None without a beta."""
+        """The exact optimum of J - beta KL on the settings' layer; None without a beta, or with a discount."""
         beta = self.settings.beta
-        if beta == 0:
+        if beta == 0 or self.learner.gamma < 1:
             return None
         found = self.learner.measures.optimum(beta, self.settings.layer)
         return {"return": found.return_, "kl": found.kl, "objective": found.objective}

@@ -76,12 +76,13 @@ class Image(Message):
 
 
 class Edit(Message):
-    """Bumps of some layers in place of those there are, and optionally a painted height map."""
+    """Bumps of some layers in place of those there are, a painted height map, the sea level: any of them."""
 
     bumps: dict[LayerName, Annotated[list[BumpRow], Field(max_length=MAX_BUMPS)]] = Field(
         default_factory=dict
     )
     image: Image | None = None
+    sea_level: Altitude | None = None
 
 
 class Route(Message):

@@ -133,7 +133,8 @@ class Session:
             bumps = changed[name].bumps if name in changed else ()
             changed[name] = Layer(name, bumps, np.array(message.image.heights))
         layers = tuple(changed[name] for name in ("gold", "proxy") if name in changed)
-        world.change_terrain(world.terrain.replace(layers=layers))
+        sea_level = world.terrain.sea_level if message.sea_level is None else message.sea_level
+        world.change_terrain(world.terrain.replace(layers=layers, sea_level=sea_level))
         return self._scene(("terrain", "value", "reference", "paths"), DRAGGING)
 
     def _route(self, message: messages.Route) -> Answer:

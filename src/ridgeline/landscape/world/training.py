@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -50,15 +50,23 @@ SCALARS = (
 TUBE = "the reference's own cloud of paths: exact mean and covariance at every step, no wall"
 
 
-def train(terrain: Terrain, settings: Settings, iterations: int, every: int, out: str | Path) -> Learner:
+def train(
+    terrain: Terrain,
+    settings: Settings,
+    iterations: int,
+    every: int,
+    out: str | Path,
+    report: Callable[[Iteration], None] | None = None,
+) -> Learner:
     """Learn, and write the run into the folder `out`; returns the learner as it ended.
 
     A frame is recorded before the first iteration, after every `every` iterations and after the last one. The
     metrics of an iteration are those of its update; the exact figures are in those that get a frame. All but
-    `environment.json` and the date in the manifest is a function of terrain and settings.
+    `environment.json` and the date in the manifest is a function of terrain and settings. report: is called
+    with every iteration that got a frame.
 
     Raises UsageError when the folder holds something, cannot be made, or a number is below 1; RunError when
-    the disk is full.
+    the disk is full, or the policy ran away.
     """
     if iterations < 1 or every < 1:
         raise UsageError(f"iterations = {iterations} and every = {every} must be at least 1.")
@@ -75,6 +83,8 @@ def train(terrain: Terrain, settings: Settings, iterations: int, every: int, out
         append_line(folder / "metrics.jsonl", {"step": number - 1, "metrics": metrics})
         if shown:
             _frame(writer, learner, done.paths, done)
+            if report is not None:
+                report(done)
     return learner
 
 

@@ -42,7 +42,7 @@ def rms_norm(
 def norm_heads(
     qkv: torch.Tensor, start: int, heads: int, weight: torch.Tensor, eps: float, *, offset: float = 0.0
 ) -> None:
-    """Normalise ``heads`` pieces of ``len(weight)`` numbers of ``[B, W]`` in place, the first at ``start``."""
+    """Normalise ``heads`` pieces of ``len(weight)`` numbers of ``[B, W]`` in place, from ``start`` on."""
     run = _kernel("rms_norm", qkv)
     if run is None:
         plain.norm_heads(qkv, start, heads, weight, eps, offset=offset)

@@ -8,7 +8,8 @@ import type { Model } from '../scene/model';
 import type { Label } from '../scene/overlay';
 import { rgb } from '../scene/palette';
 import { pointScale } from '../scene/points';
-import { compassStrokes, ellipse, groundStrokes, isolines, pathStrokes, stroke, valueText, type Stroke } from '../scene/shapes';
+import { maskField } from '../scene/relief';
+import { ashore, compassStrokes, ellipse, groundStrokes, isolines, pathStrokes, stroke, valueText, type Stroke } from '../scene/shapes';
 import { reliefCanvas } from './relief';
 
 /** From state coordinates to pixels: px = left + (x - x0) * unit, py = top + (y1 - y) * unit. */
@@ -88,13 +89,18 @@ function head(sheet: Sheet, each: Stroke, width: number): string {
 
 export function contourMarkup(model: Model, sheet: Sheet, layer: string): string {
   if (!model.overlays.contours) return '';
-  const field = model.fine(model.terrain.layers[layer].mean, 97);
+  const own = model.terrain.layers[layer];
+  const field = model.fine(own.mean, 97);
+  const mask = maskField(own.mask, own.mean, 97);
   const ink = model.theme === 'dark' ? '#05080B' : '#2A2114';
   const strong = model.element === 'reward' ? 1.4 : 1;
   let minor = '';
   let major = '';
   for (const level of model.levels.values) {
-    const data = isolines(field, level).map((points) => d(sheet, points)).join('');
+    const data = isolines(field, level)
+      .flatMap((points) => ashore(points, mask))
+      .map((points) => d(sheet, points))
+      .join('');
     if (isIndex(level, model.levels)) major += data;
     else minor += data;
   }
@@ -265,9 +271,12 @@ export function mapLabels(model: Model, sheet: Sheet): Label[] {
   else push(axes!.y, sheet.x[0] + textWidth(axes!.y, 12) / 2 / sheet.unit, sheet.y[1] + far, 'axis', 11);
   if (!model.overlays.contours || !model.overlays.labels) return out;
   const field = model.fine(model.ground, 97);
+  const mask = maskField(model.terrain.layers[model.terrain.active]?.mask ?? null, model.ground, 97);
   for (const level of model.levels.values) {
     if (!isIndex(level, model.levels)) continue;
-    const longest = isolines(field, level).sort((a, b) => b.length - a.length)[0];
+    const longest = isolines(field, level)
+      .flatMap((points) => ashore(points, mask))
+      .sort((a, b) => b.length - a.length)[0];
     if (!longest || longest.length < 40) continue;
     const middle = 2 * Math.floor(longest.length / 6);
     push(valueText(level, model.levels.step < 0.1 ? 3 : 2), longest[middle], longest[middle + 1], 'ghost', 8);

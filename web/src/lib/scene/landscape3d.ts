@@ -234,7 +234,8 @@ export class Landscape3D implements LandscapeView, Projection {
 
   private buildRelief(): void {
     const { model } = this;
-    this.baseZ = model.scale * model.extent[0] - 0.34;
+    const whole = !model.terrain.layers[model.terrain.active].mask?.includes(0);
+    this.baseZ = model.scale * model.extent[0] - (whole ? 0.34 : 0.08);
     this.table.mesh.position.z = this.baseZ - 0.003;
     this.fine = model.fine(model.ground, MESH);
     const layer = (name: string, ground: Ground): void => {

@@ -167,7 +167,10 @@ export class Table {
         float box(vec2 q, vec2 h) { vec2 d = abs(q) - h; return length(max(d, 0.0)) + min(max(d.x, d.y), 0.0); }
         void main() { float near = exp(-max(box(p, half_), 0.0) * 7.0);
         float thrown = exp(-max(box(p - vec2(0.45, -0.40), half_ - 0.15), 0.0) * 2.4);
-        gl_FragColor = vec4(shadow, depth * (0.5 * near + 0.5 * thrown)); }`,
+        float inside = step(box(p, half_), 0.0);
+        float hatch = smoothstep(0.30, 0.36, abs(fract((p.x + p.y) * 5.0) - 0.5));
+        float soft = depth * (0.5 * near + 0.5 * thrown);
+        gl_FragColor = vec4(shadow, mix(soft, 0.05 + 0.10 * hatch, inside)); }`,
       uniforms: { shadow: { value: new THREE.Color() }, depth: { value: 0.3 }, half_: { value: new THREE.Vector2(3, 3) } },
       transparent: true,
       depthWrite: false,

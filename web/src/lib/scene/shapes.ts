@@ -255,6 +255,7 @@ export function spots(field: Field, most = 4): Spot[] {
   for (let row = 1; row < n - 1; row++) {
     for (let column = 1; column < n - 1; column++) {
       const own = data[row * n + column];
+      if (touchesHole(data, n, row, column)) continue;
       let top = true;
       let bottom = true;
       for (let r = Math.max(0, row - window); r <= Math.min(n - 1, row + window) && (top || bottom); r++) {
@@ -275,6 +276,28 @@ export function spots(field: Field, most = 4): Spot[] {
   }
   found.sort((a, b) => Math.abs(b.altitude) - Math.abs(a.altitude));
   return found.slice(0, most);
+}
+
+/** Is a node, or one of its eight neighbours, without a value? */
+function touchesHole(data: Float32Array, n: number, row: number, column: number): boolean {
+  for (let r = row - 1; r <= row + 1; r++) for (let c = column - 1; c <= column + 1; c++) if (Number.isNaN(data[r * n + c])) return true;
+  return false;
+}
+
+/** The pieces of a line that lie where the mask is at least one half: nothing is drawn where nothing was sampled. */
+export function ashore(points: number[], mask: Field | null): number[][] {
+  if (!mask) return [points];
+  const pieces: number[][] = [];
+  let current: number[] = [];
+  for (let i = 0; i + 1 < points.length; i += 2) {
+    if (mask.at(points[i], points[i + 1]) >= 0.5) current.push(points[i], points[i + 1]);
+    else {
+      if (current.length >= 4) pieces.push(current);
+      current = [];
+    }
+  }
+  if (current.length >= 4) pieces.push(current);
+  return pieces;
 }
 
 /** All strokes except paths, in drawing order. */
