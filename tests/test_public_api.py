@@ -21,6 +21,7 @@ from tests.tiny import write_jsonl
 NAMES = {"run", "resume", "load_model", "sample", "evaluate", "replay", "score"}
 NAMES |= {"train_sft", "train_reward_model", "train_preference", "train_unpaired", "train_rl"}
 NAMES |= {"distill", "reject", "merge"}
+NAMES |= {"map_run", "train_walker", "draw_landscape", "launch_studio"}
 CPU: dict[str, Any] = {"device": "cpu", "dtype": "float32", "quiet": True}
 
 

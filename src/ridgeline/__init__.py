@@ -8,6 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ridgeline.landscape.maps import build as map_run
+    from ridgeline.landscape.pictures import picture as draw_landscape
+    from ridgeline.landscape.world.training import train as train_walker
+    from ridgeline.studio import launch as launch_studio
     from ridgeline.workbench.api import (
         distill,
         evaluate,
@@ -28,8 +32,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "distill",
+    "draw_landscape",
     "evaluate",
+    "launch_studio",
     "load_model",
+    "map_run",
     "merge",
     "reject",
     "replay",
@@ -42,7 +49,16 @@ __all__ = [
     "train_rl",
     "train_sft",
     "train_unpaired",
+    "train_walker",
 ]
+
+_ELSEWHERE = {
+    "draw_landscape": ("ridgeline.landscape.pictures", "picture"),
+    "launch_studio": ("ridgeline.studio", "launch"),
+    "map_run": ("ridgeline.landscape.maps", "build"),
+    "train_walker": ("ridgeline.landscape.world.training", "train"),
+}
+"""Where a name lives that is not in `workbench.api`, and what it is called there."""
 
 
 def __getattr__(name: str) -> Any:
@@ -50,7 +66,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'ridgeline' has no attribute '{name}'")
     import importlib
 
-    return getattr(importlib.import_module("ridgeline.workbench.api"), name)
+    module, attribute = _ELSEWHERE.get(name, ("ridgeline.workbench.api", name))
+    return getattr(importlib.import_module(module), attribute)
 
 
 def __dir__() -> list[str]:

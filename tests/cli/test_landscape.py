@@ -49,7 +49,7 @@ def test_training_reports_exact_figures_before_and_after(hill: Path, tmp_path: P
     assert [frame["step"] for frame in manifest["frames"]] == [0, 2, 3]
     assert found["before"] == manifest["frames"][0]["scalars"]
     assert found["after"] == manifest["frames"][-1]["scalars"]
-    assert found["before"]["kl"] == pytest.approx(0, abs=1e-9) < found["after"]["kl"]
+    assert abs(found["before"]["kl"]) < 1e-9 < 1e-4 < found["after"]["kl"]
     assert found["settings"]["paths"] == 16 and found["settings"]["algorithm"] == "ppo"
 
 

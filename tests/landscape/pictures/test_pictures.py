@@ -20,7 +20,7 @@ from ridgeline.landscape.pictures import picture
 from ridgeline.landscape.pictures.draw import VIEWS
 from ridgeline.landscape.pictures.fonts import typography
 from ridgeline.landscape.pictures.relief import contour_levels, hillshade, relief
-from ridgeline.landscape.pictures.scene import Scene, scene_of
+from ridgeline.landscape.pictures.scene import Scene, between, scene_of
 from ridgeline.landscape.pictures.series import spread
 from ridgeline.landscape.pictures.strip import strip_sum
 from ridgeline.landscape.pictures.theme import LIGHT, THEMES
@@ -165,11 +165,19 @@ def test_the_kl_ring_is_the_budget(exact: Record) -> None:
     assert compass.ring**2 / (2 * samples.SIGMA**2) == pytest.approx(compass.budget, rel=1e-5)
 
 
-def test_the_compass_reads_the_lattice(exact: Record) -> None:
+def test_the_policy_between_lattice_states_is_bilinear() -> None:
+    """Exact for a policy that is linear in the state; outside the lattice, that of its edge."""
+    x, y = (part.ravel() for part in np.meshgrid(np.linspace(-2, 2, 5), np.linspace(-1, 1, 4)))
+    lattice = np.stack([x, y, 2 * x - y, 0.5 * y, 0 * x + 0.3, 0 * x + 0.4], axis=1)
+    shuffled = np.random.default_rng(0).permutation(lattice)
+    np.testing.assert_allclose(between(shuffled, np.array([0.7, -0.4])), [1.8, -0.2, 0.3, 0.4], atol=1e-12)
+    np.testing.assert_allclose(between(shuffled, np.array([9.0, 0.0])), [4.0, 0.0, 0.3, 0.4], atol=1e-12)
+
+
+def test_the_compass_stands_at_the_pin_on_the_path(exact: Record) -> None:
     scene = scene_of(exact, 0, LIGHT, None)
-    assert scene.compass is not None and scene.pin is not None
-    wanted = samples.mean(scene.pin[None], np.array([1.1, 0.7]))[0]
-    np.testing.assert_allclose(scene.compass.mean, wanted, atol=0.15)
+    assert scene.compass is not None and scene.pin is not None and scene.told is not None
+    assert 0 < scene.pin_row < len(scene.told) - 1
     np.testing.assert_allclose(scene.compass.sigma, samples.SIGMA, rtol=1e-5)
 
 

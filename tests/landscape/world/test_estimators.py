@@ -150,8 +150,8 @@ def test_why_baselines_exist() -> None:
 
 def test_a_learned_value_comes_near_the_exact_one() -> None:
     """Explained variance of the exact V at states of new paths, over the whole walk."""
-    walker = learner("ppo", baseline="learned", learning_rate=1e-6, paths=256)
-    for _ in range(10):
+    walker = learner("ppo", baseline="learned", learning_rate=1e-6, paths=128)
+    for _ in range(20):
         walker.step(exact=False)
     states = walker.walk(500).states[:, :-1]
     exact_BT = walker.measures.path_values(walker.policy, states, "gold", 1.0)

@@ -153,7 +153,7 @@ def _policy(scene: Scene) -> list[Entry]:
         found.append(
             Entry(
                 "KL ring on the compass",
-                f"around the reference's action: as far as {compass.budget:.3f} nats a step let the mean go "
+                f"around the reference's action: as far as {compass.budget:.3g} nats a step let the mean go "
                 "(this frame's average)",
                 ring,
             )

@@ -113,8 +113,16 @@ def draw_value(axes: Axes, scene: Scene, taken: list[Array]) -> list[Array]:
             ha="center",
             va="center",
             zorder=4.1,
+            bbox={
+                "boxstyle": "round,pad=0.15",
+                "facecolor": scene.theme.surface,
+                "edgecolor": "none",
+                "alpha": 0.72,
+            },
             gid=f"value-label-{number}",
         )
+    casing = LineCollection(pieces, colors=scene.theme.surface, linewidths=2.6, alpha=0.3, zorder=3.9)
+    axes.add_collection(casing, autolim=False)
     drawn = LineCollection(
         pieces, colors=scene.theme.value, linewidths=1.0, linestyles=[(0, (4, 2.2))], alpha=0.9, zorder=4
     )

@@ -96,10 +96,14 @@ class Scene:
 
     @cached_property
     def pin_row(self) -> int:
-        """The row of the told path where the pin stands: a third of the way; the end of a text."""
+        """The row of the told path where the pin stands: halfway between its ends; the end of a text."""
         if self.told is None:
             return 0
-        return len(self.told) // 3 if self.is_exact else len(self.told) - 1
+        if not self.is_exact:
+            return len(self.told) - 1
+        places = self.told[:, :2].astype(float)
+        behind, ahead = (np.hypot(*(places - end).T) for end in (places[0], places[-1]))
+        return max(1, int(np.argmin(np.abs(behind - ahead))))
 
     @property
     def pin(self) -> Array | None:

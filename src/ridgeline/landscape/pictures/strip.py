@@ -67,7 +67,7 @@ def draw_strip(axes: Axes, scene: Scene) -> None:
     stride = max(1, round((len(path) - 1) / 12))
     axes.set_xticks(range(stride, len(path), stride))
     what = (
-        "Altitude strip: the reward of every step"
+        f"Altitude strip: the {scene.layer} reward of every step"
         if rewarded.all()
         else "Value on the way, reward at the end"
     )

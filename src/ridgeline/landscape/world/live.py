@@ -177,7 +177,7 @@ class World:
         }
 
     def best(self) -> dict[str, float] | None:
-        """The exact optimum of J - beta KL on the settings' layer; None without a beta, or with a discount."""
+        """The exact optimum of J - beta KL on the layer; None without a beta, or with a discount."""
         beta = self.settings.beta
         if beta == 0 or self.learner.gamma < 1:
             return None

@@ -16,6 +16,7 @@ MAX_BUMPS = 64
 MAX_HORIZON = 200
 MAX_ROUTE = 200
 MAX_IMAGE = 129
+MAX_JUDGEMENTS = 1000
 LESSONS = 12
 
 Coordinate = Annotated[float, Field(ge=-3.0, le=3.0)]
@@ -128,9 +129,11 @@ class ToLesson(Message):
 
 
 class Judge(Message):
-    """The answer to the pair on show."""
+    """The answer to the pair on show; or `count` simulated ones, of which a share `noise` is wrong."""
 
-    answer: Literal["a", "b", "tie", "skip"]
+    answer: Literal["a", "b", "tie", "skip", "simulate"]
+    count: int = Field(30, ge=1, le=MAX_JUDGEMENTS)
+    noise: float = Field(0.0, ge=0.0, le=1.0)
 
 
 KINDS: Mapping[str, type[Message]] = {

@@ -33,7 +33,7 @@ class LiveLesson(Protocol):
 
     def scene(self) -> Answer: ...
 
-    def judge(self, answer: str) -> Answer: ...
+    def judge(self, answer: str, count: int = ..., noise: float = ...) -> Answer: ...
 
 
 class Session:
@@ -187,7 +187,7 @@ class Session:
     def _judge(self, message: messages.Judge) -> Answer:
         if self._lesson is None:
             raise UsageError("there is no pair to judge; open lesson 11 first.")
-        return self._lesson.judge(message.answer)
+        return self._lesson.judge(message.answer, message.count, message.noise)
 
     def _scene(self, parts: tuple[Part, ...], resolution: int) -> Answer:
         world = self.world

@@ -12,7 +12,7 @@ export interface Watch {
   overlays: Partial<Overlays>;
 }
 
-const NOTHING = { element: null, figure: null, numbers: [], overlays: {} } as const;
+const NOTHING: Omit<Watch, 'words'> = { element: null, figure: null, numbers: [], overlays: {} };
 
 const KNOWN: Record<string, Partial<Watch> & { words: string }> = {
   altitude: { words: 'the height of the ground', element: 'reward' },

@@ -7,6 +7,7 @@ from ridgeline.landscape.world.live import World
 
 CASES = {
     "1": {"epochs": 1},
+    "5": {"epochs": 5},
     "20": {"epochs": 20},
     "open": {"epochs": 20, "clip": 0.0},
 }

@@ -7,7 +7,7 @@ from ridgeline.landscape.world.live import World
 from ridgeline.statistics.best_of_n import kl_of_best_of_n
 
 SHORT, LONG = 2.0, 0.3
-ITERATIONS = 80
+ITERATIONS = 60
 
 
 def compute(seed: int) -> Numbers:

@@ -15,39 +15,38 @@ from ridgeline.landscape.world.updates import gradient_of
 
 GREEDY = 0.5
 """The budget that is too large, nats per action."""
+TRAINED = 15
+"""Iterations before natural and plain are compared."""
 _HALVINGS = 40
 
 
 def compute(seed: int) -> Numbers:
-    """budget, kl_step (nats per action); gain_natural, gain_plain at kl_equal nats per path; promised, kept."""
+    """budget, kl_step (nats per action); after 15 iterations gain_natural, gain_plain at kl_equal nats per path.
+
+    promised, kept: gain of the surrogate and of J for a step of 0.5 nats per action from the reference;
+    rejected: trials of the line search that were not taken there. start_*: the gains at the reference.
+    """
     learner = learner_of(6, seed)
-    budget = learner.settings.budget
-    paths = learner.walk()
-    states = paths.states[:, :-1]
-    gradient = gradient_of(learner.policy, learner.batch(paths), learner.objective)
-    natural, _ = natural_direction(learner.policy, gradient, states)
-    target = budget * learner.terrain.horizon
-    start = returns(learner)
-    found: Numbers = {"budget": budget, "kl_equal": target, "greedy": GREEDY}
-    for name, direction in (("natural", natural), ("plain", gradient)):
-        found[f"gain_{name}"] = _value(learner, _at_kl(learner, direction, target)) - start
-    long = _at_kl(learner, natural, GREEDY * learner.terrain.horizon)
-    found |= {"promised": surrogate_gain(learner, long), "kept": _value(learner, long) - start}
-    found |= _taken(learner, states)
-    greedy = learner_of(6, seed, budget=GREEDY)
-    trials = greedy.step(exact=False).update.trials
-    found["rejected"] = float(sum(not trial.taken for trial in trials))
-    return found
+    found: Numbers = {"budget": learner.settings.budget, "kl_equal": _equal(learner)}
+    long = _at_kl(learner, _directions(learner)["natural"], GREEDY * learner.terrain.horizon)
+    found |= {"promised": surrogate_gain(learner, long), "kept": _value(learner, long) - returns(learner)}
+    found |= {f"start_{name}": gain for name, gain in _gains(learner).items()}
+    found |= _taken(learner)
+    for _ in range(TRAINED - 1):
+        learner.step(exact=False)
+    trials = learner_of(6, seed, budget=GREEDY).step(exact=False).update.trials
+    return {**found, **_gains(learner), "rejected": float(sum(not trial.taken for trial in trials))}
 
 
 def live(world: World) -> Numbers:
-    """budget, and the mean KL of the step once one was taken from the reference. Nats per action."""
+    """budget; after one iteration the mean KL it used; after 15 the gains of natural and plain steps."""
+    learner = world.learner
     found = {"budget": world.settings.budget}
-    if world.learner.iteration == 1 and world.settings.algorithm == "trpo":
+    if learner.iteration == 1:
         states = world.paths.states[:, :-1]
         with torch.no_grad():
-            found["kl_step"] = float(mean_kl(world.learner.reference, world.learner.policy, states))
-    return found
+            found["kl_step"] = float(mean_kl(learner.reference, learner.policy, states))
+    return {**found, **_gains(learner)} if learner.iteration == TRAINED else found
 
 
 def surrogate_gain(learner: Learner, policy: GaussianPolicy) -> float:
@@ -66,13 +65,34 @@ def surrogate_gain(learner: Learner, policy: GaussianPolicy) -> float:
     )
 
 
-def _taken(learner: Learner, states: Tensor) -> Numbers:
-    """One iteration of TRPO: the mean KL it used, and the exact return it gained."""
-    old, before = learner.policy.copy(), returns(learner)
-    learner.step(exact=False)
+def _taken(learner: Learner) -> Numbers:
+    """One iteration of TRPO: the mean KL it used."""
+    old = learner.policy.copy()
+    done = learner.step(exact=False)
     with torch.no_grad():
-        used = float(mean_kl(old, learner.policy, states))
-    return {"kl_step": used, "gain_step": returns(learner) - before}
+        return {"kl_step": float(mean_kl(old, learner.policy, done.paths.states[:, :-1]))}
+
+
+def _equal(learner: Learner) -> float:
+    """The KL at which steps are compared: the budget, summed over a walk. Nats per path."""
+    return learner.settings.budget * learner.terrain.horizon
+
+
+def _directions(learner: Learner) -> dict[str, Tensor]:
+    """Plain and natural gradient of the walks that the next iteration would learn from."""
+    paths = learner.walk()
+    gradient = gradient_of(learner.policy, learner.batch(paths), learner.objective)
+    natural, _ = natural_direction(learner.policy, gradient, paths.states[:, :-1])
+    return {"natural": natural, "plain": gradient}
+
+
+def _gains(learner: Learner) -> Numbers:
+    """Exact gain of a step of `_equal` nats along each direction. Reward units."""
+    before = returns(learner)
+    return {
+        f"gain_{name}": _value(learner, _at_kl(learner, direction, _equal(learner))) - before
+        for name, direction in _directions(learner).items()
+    }
 
 
 def _at_kl(learner: Learner, direction: Tensor, nats: float) -> GaussianPolicy:
