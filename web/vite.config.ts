@@ -2,14 +2,26 @@
 import { svelte } from '@sveltejs/vite-plugin-svelte';
 import { resolve } from 'node:path';
 import license from 'rollup-plugin-license';
+import type { Plugin } from 'vite';
 import { defineConfig } from 'vitest/config';
 
 const server = process.env.RIDGELINE_SERVER ?? 'http://127.0.0.1:7421';
+
+/** KaTeX names its fonts in three formats; every browser that runs the studio takes the smallest. */
+function woff2Only(): Plugin {
+  return {
+    name: 'woff2-only',
+    generateBundle(_options, bundle) {
+      for (const name of Object.keys(bundle)) if (/\.(ttf|woff)$/.test(name)) delete bundle[name];
+    },
+  };
+}
 
 export default defineConfig({
   base: './',
   plugins: [
     svelte(),
+    woff2Only(),
     license({
       thirdParty: {
         includePrivate: false,

@@ -195,7 +195,8 @@ def language_model(folder: Path, *, n: int = 65, points: int = 384, frames: int 
             {"reward": float(reward.mean()), "kl": 2.1 * share, "outside_99": 0.12 * share},
             f'LM run "quickstart", step {200 * number} | map: ref-hidden PCA, reward axis x, '
             f"fitted on 2,048 reference samples | altitude = reward - reference mean, R2 0.41, residual "
-            f"+-0.7 | KL {2.1 * share:.1f} nats/seq (k1) | shows 9 % of the drift | {points} samples, 16 prompts",
+            f"+-0.7 | KL {2.1 * share:.1f} nats/seq (k1) | shows 9 % of the drift | "
+            f"{points} samples, 16 prompts",
             points=rows,
             point_ids=np.stack([rows[:, 7], np.arange(points)], 1),
             path_offsets=np.arange(11) * 9,
