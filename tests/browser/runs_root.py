@@ -52,7 +52,8 @@ HOSTILE = [
     "<svg/onload=window.__hacked=1><iframe srcdoc='<script>parent.__hacked=1</script>'></iframe>",
     "[click](javascript:window.__hacked=1) ![x](http://192.0.2.1/track.png) </pre></div></body>",
     "control \x00\x07\x1b[31m\x08\x7f characters \ufeff\u200b\u2028 end",
-    "\u202egnirts \u202c \u0627\u0644\u0639\u0631\u0628\u064a\u0629 \u05e2\u05d1\u05e8\u05d9\u05ea \u2066x\u2069",
+    "\u202egnirts \u202c "
+    "\u0627\u0644\u0639\u0631\u0628\u064a\u0629 \u05e2\u05d1\u05e8\u05d9\u05ea \u2066x\u2069",
     "Z\u0335\u0321" + "\u0334\u0315\u0301" * 200 + " \U0001f469\u200d\U0001f469\u200d\U0001f467 \ufffd",
     "word " * 10_000,
     "x" * 50_000,

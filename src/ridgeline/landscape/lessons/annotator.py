@@ -71,9 +71,9 @@ class Annotator:
 
         Raises UsageError for more pairs than can be kept, or a share beyond a half.
         """
-        if not (isinstance(count, int) and 1 <= count <= MOST_PAIRS) or not 0 <= noise <= 0.5:
+        if not (isinstance(count, int) and 1 <= count <= MOST_PAIRS) or not 0 <= noise <= 1:
             raise UsageError(
-                f"count = {count} must be 1 to {MOST_PAIRS} pairs and noise = {noise} a share from 0 to 0.5."
+                f"count = {count} must be 1 to {MOST_PAIRS} pairs and noise = {noise} a share from 0 to 1."
             )
         self._asked += 1
         seed = [self._seed, 11, self._asked]
