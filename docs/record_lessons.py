@@ -4,8 +4,8 @@
     .venv/bin/python docs/record_lessons.py 3 7          record those two
     .venv/bin/python docs/record_lessons.py --check      say which is out of date with its text, exit 1
 
-A recording holds every step's scene for the first seed and, for each seed, the numbers that the lesson's claim
-rests on. It is a function of the library: record anew when a text, the world or a formula changes.
+A recording holds every step's scene for the first seed and, for each seed, the numbers that the lesson's
+claim rests on. It is a function of the library: record anew when a text, the world or a formula changes.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ FOLDER = Path(__file__).parents[1] / "src/ridgeline/landscape/lessons/recorded"
 
 
 def main() -> int:
+    """Record, or check; the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("lessons", nargs="*", type=int, choices=range(1, COUNT + 1), metavar="LESSON")
+    parser.add_argument("lessons", nargs="*", type=int, metavar="LESSON", help=f"1 to {COUNT}")
     parser.add_argument("--check", action="store_true", help="write nothing")
     chosen = parser.parse_args()
     numbers = chosen.lessons or list(range(1, COUNT + 1))

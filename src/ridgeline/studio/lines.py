@@ -27,7 +27,7 @@ def metrics_row(line: Mapping[str, Any]) -> Row | None:
     for name, value in named.items():
         number = _mean(value)
         if number is not None:
-            values[_name(name)] = number
+            values[clean_name(name)] = number
     return step, values
 
 
@@ -36,7 +36,7 @@ def timings_row(line: Mapping[str, Any]) -> Row | None:
     step, named = whole(line.get("step")), line.get("seconds")
     if step is None or not isinstance(named, dict):
         return None
-    numbers = {f"seconds/{_name(name)}": finite(value) for name, value in named.items()}
+    numbers = {f"seconds/{clean_name(name)}": finite(value) for name, value in named.items()}
     return step, {name: value for name, value in numbers.items() if value is not None}
 
 
@@ -49,7 +49,7 @@ def evaluations_row(line: Mapping[str, Any]) -> Row | None:
     for key, item in line.items():
         if key == "step":
             continue
-        name = f"evaluation/{_name(key)}"
+        name = f"evaluation/{clean_name(key)}"
         estimate = item if isinstance(item, dict) else {"value": item}
         value = finite(estimate.get("value"))
         if value is None:
@@ -84,5 +84,6 @@ def _mean(value: Any) -> float | None:
 
 
 @lru_cache(maxsize=4096)
-def _name(name: str) -> str:
+def clean_name(name: str) -> str:
+    """A name that can be sent on, of at most 200 characters."""
     return str(sendable(name)).replace("\0", "")[:200]

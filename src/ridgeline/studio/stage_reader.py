@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ridgeline.studio.bulk import read_block
 from ridgeline.studio.lines import HIGH, LOW, PARSERS
 from ridgeline.studio.safe import Damaged, inside, read_object
 from ridgeline.studio.tables import Table
@@ -131,7 +132,12 @@ class StageReader:
         """What lies before the cursor; what comes after it is told as points too, when it is read."""
         history = Tail(self.root, source.tail.path)
         source.table = Table()
-        self._take(source, history.read(until=source.tail.offset)[0], told=False)
+        for chunk in history.history(source.tail.offset):
+            block = read_block(chunk, source.kind)
+            if block is not None:
+                source.table.extend(*block)
+            else:
+                self._take(source, history.objects(chunk), told=False)
         source.tail.bytes_read += history.bytes_read
         source.tail.damaged += history.damaged
 

@@ -24,19 +24,29 @@ class Table:
 
     def append(self, step: int, values: Mapping[str, float]) -> None:
         """One more row."""
-        if self.rows == len(self._steps):
-            self._grow()
+        self._make_room(1)
         row = self.rows
         self._steps[row] = step
         for name, value in values.items():
-            column = self._columns.get(name)
+            column = self._writable(name)
             if column is None:
-                if len(self._columns) >= COLUMNS:
-                    self.left_out += 1
-                    continue
-                column = self._columns[name] = np.full(len(self._steps), np.nan)
-            column[row] = value
+                self.left_out += 1
+            else:
+                column[row] = value
         self.rows += 1
+
+    def extend(self, steps: NDArray[np.int64], columns: Mapping[str, NDArray[np.float64]]) -> None:
+        """``len(steps)`` more rows; nan in ``columns`` where a row says nothing."""
+        self._make_room(len(steps))
+        here = slice(self.rows, self.rows + len(steps))
+        self._steps[here] = steps
+        for name, values in columns.items():
+            column = self._writable(name)
+            if column is None:
+                self.left_out += len(steps)
+            else:
+                column[here] = values
+        self.rows += len(steps)
 
     def names(self) -> list[str]:
         """In the order of their first appearance."""
@@ -62,12 +72,23 @@ class Table:
     def bytes(self) -> int:
         return self._steps.nbytes + sum(column.nbytes for column in self._columns.values())
 
-    def _grow(self) -> None:
-        length = 2 * len(self._steps)
+    def _writable(self, name: str) -> NDArray[np.float64] | None:
+        """The whole column, begun where it is new; None where no further one fits."""
+        column = self._columns.get(name)
+        if column is None and len(self._columns) < COLUMNS:
+            column = self._columns[name] = np.full(len(self._steps), np.nan)
+        return column
+
+    def _make_room(self, rows: int) -> None:
+        length = len(self._steps)
+        if self.rows + rows <= length:
+            return
+        while length < self.rows + rows:
+            length *= 2
         steps = np.empty(length, dtype=np.int64)
-        steps[: self.rows] = self._steps
+        steps[: self.rows] = self._steps[: self.rows]
         self._steps = steps
         for name, column in self._columns.items():
             longer = np.full(length, np.nan)
-            longer[: self.rows] = column
+            longer[: self.rows] = column[: self.rows]
             self._columns[name] = longer

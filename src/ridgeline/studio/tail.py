@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,32 @@ class Tail:
         self.bytes_read = 0
         self._identity: tuple[int, int] | None = None
 
-    def read(self, until: int | None = None) -> tuple[list[dict[str, Any]], bool]:
-        """The objects on whole lines since the last call, and whether the file was begun anew.
-
-        ``until``: read no byte from there on.
-        """
+    def read(self) -> tuple[list[dict[str, Any]], bool]:
+        """The objects on whole lines since the last call, and whether the file was begun anew."""
         restarted, size = self._look()
-        size = size if until is None else min(size, until)
+        return [row for chunk in self._chunks(size) for row in self.objects(chunk)], restarted
+
+    def history(self, until: int) -> Iterator[bytes]:
+        """Whole lines that end before byte ``until``, many at once."""
+        _, size = self._look()
+        yield from self._chunks(min(size, until))
+
+    def objects(self, content: bytes) -> list[dict[str, Any]]:
+        """The objects on the lines of ``content``; lines that hold none are counted as damaged."""
+        rows = []
+        for line in content.split(b"\n"):
+            if not line.strip():
+                continue
+            found = _object(line)
+            if found is None:
+                self.damaged += 1
+            else:
+                rows.append(found)
+        return rows
+
+    def _chunks(self, size: int) -> Iterator[bytes]:
         if size <= self.offset:
-            return [], restarted
-        rows: list[dict[str, Any]] = []
+            return
         try:
             with open(self.path, "rb") as file:
                 while self.offset < size:
@@ -46,17 +63,16 @@ class Tail:
                     end = chunk.rfind(b"\n") + 1
                     if not end:
                         if len(chunk) < CHUNK:
-                            break  # the writer is in the middle of a line
+                            return  # the writer is in the middle of a line
                         self.damaged += 1
                         end = len(chunk)
-                    rows += self._objects(chunk[:end])
                     reached = self.offset + len(chunk)
                     self.offset += end
+                    yield chunk[:end]
                     if reached >= size:
-                        break  # what is left is half a line
+                        return  # what is left is half a line
         except OSError:
-            pass  # it vanished in between: the next call sees that
-        return rows, restarted
+            return  # it vanished in between: the next call sees that
 
     def skip_to_end(self) -> dict[str, Any] | None:
         """Put the cursor behind the last whole line, which is returned (None: there is none)."""
@@ -94,18 +110,6 @@ class Tail:
             return restarted, found.st_size
         readable = stat.S_ISREG(found.st_mode) and inside(self.root, self.path)
         return restarted, found.st_size if readable else 0
-
-    def _objects(self, content: bytes) -> list[dict[str, Any]]:
-        rows = []
-        for line in content.split(b"\n"):
-            if not line.strip():
-                continue
-            found = _object(line)
-            if found is None:
-                self.damaged += 1
-            else:
-                rows.append(found)
-        return rows
 
 
 def _object(line: bytes) -> dict[str, Any] | None:

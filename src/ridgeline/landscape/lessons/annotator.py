@@ -1,6 +1,7 @@
 """Lesson 11: pairs of walks, answers, and the ground that a Bradley-Terry model learns from them.
 
-    P(A better than B) = sigmoid(sum_{s in A} r(s) - sum_{s in B} r(s)),   r(s) = sum_k w_k exp(-|s - c_k|^2 / 2 w^2)
+    P(A better than B) = sigmoid(sum_{s in A} r(s) - sum_{s in B} r(s))
+    r(s) = sum_k h_k exp(-|s - c_k|^2 / (2 w^2)),   c_k on a lattice
 
 The gold terrain is read by the (simulated) annotator only; the model sees walks and answers.
 """
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ridgeline.landscape.world.grid import BOUND, Grid
-from ridgeline.landscape.world.paths import Paths, sample_paths
+from ridgeline.landscape.world.paths import sample_paths
 from ridgeline.landscape.world.policy import GaussianPolicy
 from ridgeline.landscape.world.terrain import Layer, Terrain
 from ridgeline.objectives.reward import soft_bradley_terry
@@ -59,11 +60,11 @@ class Annotator:
         return len(self._preferred)
 
     def answer(self, answer: str, policy: GaussianPolicy) -> None:
-        """Judge the pair on show ("a", "b", "tie", "skip") and put up the next. Raises UsageError for others."""
+        """Judge the pair on show ("a", "b", "tie", "skip") and put up the next; else UsageError."""
         if answer != "skip":
             if answer not in PREFERENCE:
                 raise UsageError(f"answer '{answer[:40]}' is none of: a, b, tie, skip, simulate.")
-            self._keep(self._pair.states[:1], self._pair.states[1:], [PREFERENCE[answer]])
+            self._keep(self._pair[:1], self._pair[1:], [PREFERENCE[answer]])
         self._next_pair(policy)
 
     def simulate(self, count: int, noise: float) -> None:
@@ -80,7 +81,9 @@ class Annotator:
         walks = sample_paths(self._gold, self._reference, 2 * count, seed)
         better = (walks.returns[:count] > walks.returns[count:]).double()
         wrong = torch.from_numpy(np.random.default_rng([*seed, 1]).random(count) < noise)
-        self._keep(walks.states[:count], walks.states[count:], torch.where(wrong, 1 - better, better).tolist())
+        self._keep(
+            walks.states[:count], walks.states[count:], torch.where(wrong, 1 - better, better).tolist()
+        )
 
     def ground(self, terrain: Terrain) -> Terrain:
         """The terrain with what was learned as its proxy layer."""
@@ -98,8 +101,8 @@ class Annotator:
         return {"pairs": float(self.judged), "agreement": float(same.double().mean())}
 
     def blocks(self, resolution: int) -> dict[str, np.ndarray]:
-        """pair_offsets `[3]`, pair_points `[2 (T + 1), 6]` as path_points, and proxy.mask `[n, n]`, 0 in the fog."""
-        states = self._pair.states
+        """pair_offsets `[3]`, pair_points `[2 (T + 1), 6]` as path_points, proxy.mask `[n, n]`: 0 is fog."""
+        states = self._pair
         table = torch.zeros(*states.shape[:2], 6, dtype=torch.float64)
         table[..., :2] = states
         table[..., 2] = self._gold.height(states)
@@ -118,7 +121,7 @@ class Annotator:
         # Once per cell of a fine lattice: thousands of steps lie on the same ground.
         places = np.unique(np.round(visited / 0.1), axis=0) * 0.1
         distance = np.linalg.norm(grid.points[:, None] - places[None], axis=-1).min(1)
-        return (distance <= _SIGHT).astype(np.uint8).reshape(resolution, resolution)
+        return np.asarray(distance <= _SIGHT, dtype=np.uint8).reshape(resolution, resolution)
 
     def _keep(self, a: Tensor, b: Tensor, preferred: Sequence[float]) -> None:
         if self.judged + len(preferred) > MOST_PAIRS:
@@ -152,17 +155,12 @@ class Annotator:
         self._asked += 1
         seeds = ([self._seed, 11, self._asked, which] for which in range(2))
         walks = [
-            sample_paths(self._gold, walker, 1, seed)
+            sample_paths(self._gold, walker, 1, seed).states
             for walker, seed in zip((self._reference, policy), seeds, strict=True)
         ]
         if np.random.default_rng([self._seed, 11, self._asked, 2]).random() < 0.5:
             walks.reverse()
-        self._pair = _joined(walks)
-
-
-def _joined(walks: Sequence[Paths]) -> Paths:
-    parts = ((w.states, w.actions, w.rewards, w.logp) for w in walks)
-    return Paths(*(torch.cat(columns) for columns in zip(*parts, strict=True)), gamma=walks[0].gamma)
+        self._pair = torch.cat(walks)
 
 
 def _bumps(states: Tensor) -> Tensor:

@@ -23,7 +23,12 @@ def _path(n: Numbers) -> bool:
 def _value(n: Numbers) -> bool:
     paid_less, worth_more = n["ravine_reward"] < n["hill_reward"] - 0.5, n["ravine_value"] > n["hill_value"]
     before = max(n["ravine_value_reference"], n["hill_value_reference"])
-    return paid_less and worth_more and n["ravine_value"] > n["ravine_reward"] + 10 and before < n["hill_value"] / 2
+    return (
+        paid_less
+        and worth_more
+        and n["ravine_value"] > n["ravine_reward"] + 10
+        and before < n["hill_value"] / 2
+    )
 
 
 def _sea_level(n: Numbers) -> bool:
@@ -49,7 +54,8 @@ def _group(n: Numbers) -> bool:
     shares = [n[f"dead_{size}"] for size in SIZES]
     # Two standard errors, and 0.03 because p is not the same at every start.
     near = all(
-        abs(n[f"dead_{size}"] - n[f"expected_{size}"]) < 0.03 + 2 * (0.25 * size / PATHS) ** 0.5 for size in SIZES
+        abs(n[f"dead_{size}"] - n[f"expected_{size}"]) < 0.03 + 2 * (0.25 * size / PATHS) ** 0.5
+        for size in SIZES
     )
     return near and shares == sorted(shares, reverse=True) and shares[0] > shares[-1] + 0.2
 

@@ -125,7 +125,7 @@ def summaries() -> list[dict[str, Any]]:
 
 def text_of(number: int) -> str:
     """The TOML text of a lesson, as it is in the package."""
-    return _file(number).read_text("utf-8")
+    return str(_file(number).read_text("utf-8"))
 
 
 def parse(number: int, slug: str, text: str) -> Lesson:

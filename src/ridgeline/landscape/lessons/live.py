@@ -11,8 +11,9 @@ from ridgeline.landscape.lessons import numbers as figures
 from ridgeline.landscape.lessons.annotator import MOST_PAIRS, Annotator
 from ridgeline.landscape.lessons.lesson import load
 from ridgeline.landscape.lessons.script import Script, script
-from ridgeline.landscape.world.live import DRAGGING, PARTS, RESTING, World
+from ridgeline.landscape.world.live import DRAGGING, PARTS, RESTING, Part, World
 from ridgeline.landscape.world.session import Session
+from ridgeline.landscape.world.settings import GROUPED
 from ridgeline.schema.errors import DataError, UsageError
 
 Blocks = dict[str, np.ndarray]
@@ -54,6 +55,7 @@ class Live:
             if message["type"] == "open" and number == JUDGED:
                 self._annotator = Annotator(session.world.terrain, session.world.learner.reference, seed)
         self.world: World = session.world
+        _coloured(self.world)
 
     def messages(self) -> Script:
         """The script: the messages that led here, in order."""
@@ -72,20 +74,22 @@ class Live:
         return meta, blocks
 
     def judge(self, answer: str, count: int = 30, noise: float = 0.0) -> Answer:
-        """Take an answer to the pair on show, or simulate `count` of them; the ground that was learned from it.
+        """Take an answer to the pair on show, or simulate `count` of them; the ground that was learned.
 
         answer: "a", "b", "tie", "skip" or "simulate". noise: share of the simulated answers that are wrong.
         Raises UsageError in lessons without pairs and for numbers out of range.
         """
         message = {"answer": answer, "count": count, "noise": noise}
         self._judged(self.world, message)
-        parts = ("terrain", "value", "reference", "paths")
+        parts: tuple[Part, ...] = ("terrain", "value", "reference", "paths")
         meta = {**self.world.progress(), **self._about(), "playing": False, "pin": self.world.pin_numbers()}
         return meta, {**self.world.blocks(parts), **self._pair(DRAGGING)}
 
     def _judged(self, world: World, message: dict[str, Any]) -> None:
         if self._annotator is None:
-            raise UsageError(f"there is no pair to judge in lesson {self.lesson.number}; open lesson {JUDGED}.")
+            raise UsageError(
+                f"there is no pair to judge in lesson {self.lesson.number}; open lesson {JUDGED}."
+            )
         count, noise = message.get("count", 30), message.get("noise", 0.0)
         if message["answer"] == "simulate":
             self._annotator.simulate(count, noise)
@@ -108,6 +112,14 @@ class Live:
         if self._annotator is None:
             return {}
         return self._annotator.blocks(resolution)
+
+
+def _coloured(world: World) -> None:
+    """Give walks that were only looked at their advantages, where that needs no critic to be fitted."""
+    learner, walks = world.learner, len(world.paths.states)
+    whole = learner.settings.algorithm not in GROUPED or walks % learner.settings.group == 0
+    if world.advantages is None and walks > 1 and whole and learner.settings.baseline != "learned":
+        world.advantages = learner.batch(world.paths).estimates.advantages_BT
 
 
 def live(number: int, step: int, seed: int = 0) -> Live:

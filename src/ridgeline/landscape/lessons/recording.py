@@ -1,7 +1,8 @@
 """Recorded lessons: every step's scene and every number, in the package, so that reading needs no server.
 
-recorded/NN.bin is one container of blocks. meta: number, digest of the text, steps (the scene's meta of each),
-numbers {seed: {...}}, evidence [{seed, ...}]. Blocks: "STEP/NAME" in float16, as the scene names them; blocks
+recorded/NN.bin is one container of blocks. meta: number, digest of the text, steps (meta of each
+scene), numbers {seed: {...}}, evidence [{seed, ...}].
+Blocks: "STEP/NAME" in float16, as the scene names them; blocks
 that a step shares with the one before are written once and listed in its `same`.
 """
 
@@ -24,7 +25,7 @@ _FOLDER = resources.files("ridgeline.landscape.lessons") / "recorded"
 
 
 def recorded(number: int) -> bytes:
-    """The recording of a lesson. Raises UsageError for a number that is none, DataError where it is missing."""
+    """The recording of a lesson. Raises UsageError for another number, DataError where it is missing."""
     if number not in range(1, COUNT + 1):
         raise UsageError(f"there is no lesson {number}; they are numbered 1 to {COUNT}.")
     file = _FOLDER / f"{number:02d}.bin"

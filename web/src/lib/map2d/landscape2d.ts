@@ -4,6 +4,7 @@ import { Overlay, type Projection } from '../scene/overlay';
 import type { Camera, Drag, Element, Frame, Handle, LandscapeView, Overlays, Pin, Place, Stats, Terrain, Tool } from '../scene/view';
 import { reliefCanvas } from './relief';
 import {
+  besideLabels,
   contourMarkup,
   frameMarkup,
   fromSheet,
@@ -31,6 +32,8 @@ export class Landscape2D implements LandscapeView, Projection {
   private readonly svg = document.createElementNS(SVG, 'svg');
   private readonly groups = new Map<Group, SVGGElement>();
   private readonly clips: SVGRectElement[] = [];
+  /** The map beside, moved by half of the picture. */
+  private readonly second = document.createElementNS(SVG, 'g');
   private readonly overlay: Overlay;
   private readonly observer: ResizeObserver;
   private readonly dirty = new Set<Group | 'relief'>(['relief', ...GROUPS]);
@@ -67,7 +70,7 @@ export class Landscape2D implements LandscapeView, Projection {
   private buildGroups(): void {
     const unique = `rl${Math.random().toString(36).slice(2, 8)}`;
     const definitions = document.createElementNS(SVG, 'defs');
-    for (const side of ['a', 'b', 's']) {
+    for (const side of ['a', 'b', 's', 'v']) {
       const clip = document.createElementNS(SVG, 'clipPath');
       clip.id = `${unique}${side}`;
       const rect = document.createElementNS(SVG, 'rect');
@@ -76,27 +79,47 @@ export class Landscape2D implements LandscapeView, Projection {
       this.clips.push(rect);
     }
     this.svg.append(definitions);
-    const sheet = document.createElementNS(SVG, 'g');
-    sheet.setAttribute('clip-path', `url(#${unique}s)`);
-    this.svg.append(sheet);
-    for (const name of GROUPS) {
+    const clipped = (side: string): SVGGElement => {
       const group = document.createElementNS(SVG, 'g');
-      if (name === 'contours') group.setAttribute('clip-path', `url(#${unique}a)`);
-      if (name === 'second') group.setAttribute('clip-path', `url(#${unique}b)`);
+      group.setAttribute('clip-path', `url(#${unique}${side})`);
+      return group;
+    };
+    const [sheet, over] = [clipped('s'), clipped('v')];
+    const [sheetBeside, overBeside] = [clipped('s'), clipped('v')];
+    this.svg.append(sheet, over, this.second);
+    this.second.append(sheetBeside, overBeside);
+    for (const name of GROUPS) {
+      const group = name === 'contours' ? clipped('a') : name === 'second' ? clipped('b') : document.createElementNS(SVG, 'g');
+      group.id = `${unique}-${name}`;
       this.groups.set(name, group);
-      (name === 'frame' || name === 'pin' ? this.svg : sheet).append(group);
+      const above = name === 'frame' || name === 'pin';
+      if (name === 'beside') sheetBeside.append(group);
+      else (above ? over : sheet).append(group);
+      if (['contours', 'second', 'beside'].includes(name)) continue;
+      // The map beside shows the same strokes and the same pin: they are drawn once and used twice.
+      const copy = document.createElementNS(SVG, 'use');
+      copy.setAttribute('href', `#${group.id}`);
+      (above ? overBeside : sheetBeside).append(copy);
     }
+  }
+
+  /** The part of the picture that one map fills: half of it when a second map stands beside or below. */
+  private room(): { wide: number; tall: number; shift: [number, number] } {
+    const { width, tall } = this;
+    if (!this.beside()) return { wide: width, tall, shift: [0, 0] };
+    return width >= tall ? { wide: width / 2, tall, shift: [width / 2, 0] } : { wide: width, tall: tall / 2, shift: [0, tall / 2] };
   }
 
   private sheet(): Sheet {
     const { x, y } = this.model.ground;
-    const free = Math.min((this.width - 2 * MARGIN) / (x[1] - x[0]), (this.tall - 2 * MARGIN) / (y[1] - y[0]));
+    const room = this.room();
+    const free = Math.min((room.wide - 2 * MARGIN) / (x[1] - x[0]), (room.tall - 2 * MARGIN) / (y[1] - y[0]));
     const unit = Math.max(4, free) / this.state.distance;
     const [cx, cy] = this.state.target;
     const middle: Place = { x: (x[0] + x[1]) / 2 + cx, y: (y[0] + y[1]) / 2 + cy };
     return {
-      left: this.width / 2 - (middle.x - x[0]) * unit,
-      top: this.tall / 2 - (y[1] - middle.y) * unit - 4,
+      left: room.wide / 2 - (middle.x - x[0]) * unit,
+      top: room.tall / 2 - (y[1] - middle.y) * unit - 4,
       unit,
       x,
       y,
@@ -123,8 +146,8 @@ export class Landscape2D implements LandscapeView, Projection {
     const before = this.model.overlays;
     this.model.setOverlays(overlays);
     const after = this.model.overlays;
-    this.overlay.setSwipe(after.swipe ? after.swipeAt : null);
-    if (before.occupancy !== after.occupancy || before.swipe !== after.swipe) this.touch('relief');
+    this.overlay.setSwipe(after.swipe && !after.beside ? after.swipeAt : null);
+    if (before.occupancy !== after.occupancy || before.swipe !== after.swipe || before.beside !== after.beside) this.touch('relief');
     this.touch(...GROUPS);
   }
 
@@ -247,9 +270,8 @@ export class Landscape2D implements LandscapeView, Projection {
     this.touch(...GROUPS);
   }
 
-  private other(): string | null {
-    const { swipe } = this.model.overlays;
-    return swipe && swipe !== this.model.terrain.active && this.model.terrain.layers[swipe] ? swipe : null;
+  private beside(): string | null {
+    return this.model.overlays.beside ? this.model.other() : null;
   }
 
   private draw(): void {
@@ -257,14 +279,17 @@ export class Landscape2D implements LandscapeView, Projection {
     const began = performance.now();
     const sheet = this.sheet();
     const { model } = this;
+    const beside = this.beside();
+    const { shift } = this.room();
     if (this.dirty.has('relief')) {
-      const names = [model.terrain.active, this.other()].filter((name) => name !== null);
+      const names = [model.terrain.active, model.other()].filter((name) => name !== null);
       this.pictures = names.map((name) => reliefCanvas(model, name, model.ground.n < 60 ? 193 : 385));
     }
     this.paintRelief(sheet);
     const builders: Record<Group, () => string> = {
       contours: () => contourMarkup(model, sheet, model.terrain.active),
-      second: () => (this.other() ? contourMarkup(model, sheet, this.other()!) : ''),
+      second: () => (model.other() && !beside ? contourMarkup(model, sheet, model.other()!) : ''),
+      beside: () => (beside ? contourMarkup(model, sheet, beside) : ''),
       painted: () => paintedMarkup(model, sheet),
       lines: () => linesMarkup(model, sheet),
       paths: () => pathsMarkup(model, sheet),
@@ -275,7 +300,11 @@ export class Landscape2D implements LandscapeView, Projection {
     for (const name of GROUPS) if (this.dirty.has(name)) this.groups.get(name)!.innerHTML = builders[name]();
     this.dirty.clear();
     this.overlay.setPin(model.pin ? { x: model.pin.x, y: model.pin.y, lift: 0 } : null);
-    this.overlay.setLabels([...model.groundLabels(true), ...mapLabels(model, sheet)]);
+    this.second.style.display = beside ? '' : 'none';
+    this.second.setAttribute('transform', `translate(${shift.map((each) => each.toFixed(1)).join(' ')})`);
+    const more = beside ? besideLabels(model, sheet, beside, shift) : [];
+    this.overlay.setLabels([...model.groundLabels(true), ...mapLabels(model, sheet), ...more]);
+    this.overlay.setKey(model.key());
     this.overlay.update(this.width, this.tall);
     this.canvas.setAttribute('aria-label', model.summary());
     this.milliseconds = performance.now() - began;
@@ -289,27 +318,33 @@ export class Landscape2D implements LandscapeView, Projection {
     context.clearRect(0, 0, this.width, this.tall);
     const wide = (sheet.x[1] - sheet.x[0]) * sheet.unit;
     const high = (sheet.y[1] - sheet.y[0]) * sheet.unit;
-    const split = this.other() ? this.model.overlays.swipeAt * this.width : this.width;
-    const parts = [
-      [0, split],
-      [split, this.width],
-    ];
+    const beside = this.beside();
+    const room = this.room();
+    const swiped = this.model.other() && !beside;
+    const split = swiped ? this.model.overlays.swipeAt * this.width : this.width;
+    const parts = beside
+      ? [[0, 0, room.wide, room.tall], [...room.shift, room.wide, room.tall]]
+      : [[0, 0, split, this.tall], [split, 0, this.width - split, this.tall]];
     context.imageSmoothingQuality = 'high';
     this.pictures.forEach((picture, i) => {
+      const [left, top, across, down] = parts[i];
+      const [dx, dy] = beside && i ? room.shift : [0, 0];
       context.save();
       context.beginPath();
-      context.rect(parts[i][0], 0, parts[i][1] - parts[i][0], this.tall);
+      context.rect(left, top, across, down);
       context.clip();
-      context.drawImage(picture, sheet.left, sheet.top, wide, high);
+      context.drawImage(picture, sheet.left + dx, sheet.top + dy, wide, high);
       context.restore();
     });
     this.clip(0, 0, 0, split, this.tall);
     this.clip(1, split, 0, this.width - split, this.tall);
-    this.clip(2, sheet.left, sheet.top, wide, high);
+    const [x0, y0] = [Math.max(0, sheet.left), Math.max(0, sheet.top)];
+    this.clip(2, x0, y0, Math.min(room.wide, sheet.left + wide) - x0, Math.min(room.tall, sheet.top + high) - y0);
+    this.clip(3, 0, 0, room.wide, room.tall);
   }
 
   private clip(i: number, x: number, y: number, width: number, height: number): void {
-    for (const [name, value] of Object.entries({ x, y, width: Math.max(0, width), height })) this.clips[i].setAttribute(name, value.toFixed(1));
+    for (const [name, value] of Object.entries({ x, y, width: Math.max(0, width), height: Math.max(0, height) })) this.clips[i].setAttribute(name, value.toFixed(1));
   }
 
   projectLifted(x: number, y: number, lift: number, absolute = false): Place & { hidden: boolean } {
@@ -324,7 +359,9 @@ export class Landscape2D implements LandscapeView, Projection {
   }
 
   pick(px: number, py: number): Place | null {
-    return fromSheet(this.sheet(), px, py);
+    const { wide, tall, shift } = this.room();
+    const [dx, dy] = px > wide || py > tall ? shift : [0, 0];
+    return fromSheet(this.sheet(), px - dx, py - dy);
   }
 
   height(x: number, y: number): number {

@@ -21,9 +21,9 @@ export interface Sheet {
   y: [number, number];
 }
 
-export type Group = 'contours' | 'second' | 'painted' | 'lines' | 'paths' | 'points' | 'pin' | 'frame';
+export type Group = 'contours' | 'second' | 'beside' | 'painted' | 'lines' | 'paths' | 'points' | 'pin' | 'frame';
 
-export const GROUPS: Group[] = ['contours', 'second', 'painted', 'lines', 'paths', 'points', 'pin', 'frame'];
+export const GROUPS: Group[] = ['contours', 'second', 'beside', 'painted', 'lines', 'paths', 'points', 'pin', 'frame'];
 
 const round = (value: number): string => String(Math.round(value * 10) / 10);
 
@@ -180,7 +180,7 @@ function bar(model: Model, sheet: Sheet, x: number, y: number, value: number, wi
 export function pathsMarkup(model: Model, sheet: Sheet): string {
   const { paths } = model.frame;
   if (!paths || !model.overlays.paths) return '';
-  const strokes = pathStrokes(paths, model.palette, model.outside(), false);
+  const strokes = pathStrokes(paths, model.palette, model.outside(), false, model.overlays.lead, model.size);
   return strokesMarkup(sheet, strokes, model.palette.surface, (each) => model.fade(each.element));
 }
 
@@ -255,8 +255,26 @@ export function tickPlaces([low, high]: [number, number]): number[] {
   return out;
 }
 
+/** Labels of the map beside: its numbers, its summits, and the names of both layers. */
+export function besideLabels(model: Model, sheet: Sheet, other: string, shift: [number, number]): Label[] {
+  const name = (text: string): Label => ({
+    text,
+    x: sheet.x[0] + (textWidth(text, 13) / 2 + 6) / sheet.unit,
+    y: sheet.y[1] + 20 / sheet.unit,
+    lift: 0,
+    absolute: true,
+    tone: 'mark',
+    priority: 80,
+    gap: 0,
+  });
+  const own = model.terrain.layers[other].mean;
+  const labels = [...mapLabels(model, sheet, other), ...(model.overlays.labels ? model.spotLabels(own) : []), name(other)];
+  const moved = labels.map((each) => ({ ...each, x: each.x + shift[0] / sheet.unit, y: each.y - shift[1] / sheet.unit }));
+  return [name(model.terrain.active), ...moved];
+}
+
 /** Numbers along the neat line and on the index contours. */
-export function mapLabels(model: Model, sheet: Sheet): Label[] {
+export function mapLabels(model: Model, sheet: Sheet, layer = model.terrain.active): Label[] {
   const out: Label[] = [];
   const push = (text: string, x: number, y: number, tone: Label['tone'], priority: number): void => {
     out.push({ text, x, y, lift: 0, absolute: true, tone, priority, gap: 0 });
@@ -270,8 +288,9 @@ export function mapLabels(model: Model, sheet: Sheet): Label[] {
   if ((axes?.y ?? 'y').length < 3) push(axes?.y ?? 'y', sheet.x[0] - far * 1.1, (sheet.y[0] + sheet.y[1]) / 2 + 0.5, 'axis', 11);
   else push(axes!.y, sheet.x[0] + textWidth(axes!.y, 12) / 2 / sheet.unit, sheet.y[1] + far, 'axis', 11);
   if (!model.overlays.contours || !model.overlays.labels) return out;
-  const field = model.fine(model.ground, 97);
-  const mask = maskField(model.terrain.layers[model.terrain.active]?.mask ?? null, model.ground, 97);
+  const own = model.terrain.layers[layer] ?? { mean: model.ground, mask: null };
+  const field = model.fine(own.mean, 97);
+  const mask = maskField(own.mask, own.mean, 97);
   for (const level of model.levels.values) {
     if (!isIndex(level, model.levels)) continue;
     const longest = isolines(field, level)
@@ -284,32 +303,48 @@ export function mapLabels(model: Model, sheet: Sheet): Label[] {
   return out;
 }
 
-/** The whole map as one SVG file, `size` pixels wide. */
+/** The whole map as one SVG file, each sheet `size` pixels wide; two sheets when a layer is shown beside. */
 export function mapSvg(model: Model, size: number): string {
   const { x, y } = model.ground;
   const margin = 44;
   const unit = (size - 2 * margin) / (x[1] - x[0]);
   const tall = Math.round((y[1] - y[0]) * unit + 2 * margin + 26);
   const sheet = { left: margin, top: margin, unit, x, y };
-  const active = model.terrain.active;
-  const picture = reliefCanvas(model, active, 513).toDataURL('image/png');
+  const other = model.overlays.beside ? model.other() : null;
+  const wide = other ? 2 * size : size;
+  const labels = [...model.groundLabels(true), ...mapLabels(model, sheet)];
+  if (other) labels.push(...besideLabels(model, sheet, other, [size, 0]));
   const parts = [
-    `<rect width="${size}" height="${tall}" fill="${model.palette.paper}"/>`,
-    `<image href="${picture}" x="${margin}" y="${margin}" width="${round((x[1] - x[0]) * unit)}" height="${round((y[1] - y[0]) * unit)}" preserveAspectRatio="none"/>`,
-    contourMarkup(model, sheet, active),
+    `<defs><clipPath id="sheet"><rect x="${margin}" y="${margin}" width="${round((x[1] - x[0]) * unit)}" height="${round((y[1] - y[0]) * unit)}"/></clipPath></defs>`,
+    `<rect width="${wide}" height="${tall}" fill="${model.palette.paper}"/>`,
+    sheetMarkup(model, sheet, model.terrain.active),
+    other ? `<g transform="translate(${size} 0)">${sheetMarkup(model, sheet, other)}</g>` : '',
+    labelsMarkup(model, sheet, labels, wide, tall),
+    caption(model, margin, tall - 14),
+  ];
+  return (
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${wide} ${tall}" width="${wide}" height="${tall}" ` +
+    `font-family="Inter Variable, Inter, system-ui, sans-serif" role="img"><title>${escape(model.summary())}</title>${parts.join('\n')}</svg>\n`
+  );
+}
+
+/** One sheet with everything that is drawn on it. */
+function sheetMarkup(model: Model, sheet: Sheet, layer: string): string {
+  const wide = round((sheet.x[1] - sheet.x[0]) * sheet.unit);
+  const high = round((sheet.y[1] - sheet.y[0]) * sheet.unit);
+  const picture = reliefCanvas(model, layer, 513).toDataURL('image/png');
+  return [
+    `<image href="${picture}" x="${round(sheet.left)}" y="${round(sheet.top)}" width="${wide}" height="${high}" preserveAspectRatio="none"/>`,
+    '<g clip-path="url(#sheet)">',
+    contourMarkup(model, sheet, layer),
     paintedMarkup(model, sheet),
     linesMarkup(model, sheet),
     pathsMarkup(model, sheet),
     pointsMarkup(model, sheet),
+    '</g>',
     pinMarkup(model, sheet),
     frameMarkup(model, sheet),
-    labelsMarkup(model, sheet, size, tall),
-    caption(model, margin, tall - 14),
-  ];
-  return (
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${size} ${tall}" width="${size}" height="${tall}" ` +
-    `font-family="Inter Variable, Inter, system-ui, sans-serif" role="img"><title>${escape(model.summary())}</title>${parts.join('\n')}</svg>\n`
-  );
+  ].join('\n');
 }
 
 function caption(model: Model, left: number, top: number): string {
@@ -317,8 +352,7 @@ function caption(model: Model, left: number, top: number): string {
   return `<text x="${left}" y="${top}" font-size="12" fill="${model.palette.muted}">${escape(text)}</text>`;
 }
 
-function labelsMarkup(model: Model, sheet: Sheet, width: number, height: number): string {
-  const labels = [...model.groundLabels(true), ...mapLabels(model, sheet)];
+function labelsMarkup(model: Model, sheet: Sheet, labels: Label[], width: number, height: number): string {
   const anchors = labels.map((label) => {
     const [px, py] = toSheet(sheet, label.x, label.y);
     const lift = label.absolute ? 0 : label.lift * sheet.unit;

@@ -34,38 +34,48 @@ vec3 lightOf(vec3 n, float sun, float sky) {
 
 const SURFACE_VERTEX = /* glsl */ `
 attribute vec4 light; attribute float altitude; attribute vec4 extra; attribute vec2 fog;
-varying vec4 vLight; varying float vSun; varying float vAltitude; varying vec4 vExtra; varying vec2 vFog; varying vec2 vPlace;
+uniform float exposure;
+varying vec3 vLight; varying float vAltitude; varying vec3 vExtra; varying vec2 vFog; varying vec2 vPlace;
+${LIGHT}
 void main() {
-  vLight = light; vSun = extra.w; vAltitude = altitude; vExtra = extra; vFog = fog; vPlace = position.xy;
+  vLight = lightOf(normalize(light.xyz), extra.w, light.w) * exposure;
+  vAltitude = altitude; vExtra = extra.xyz; vFog = fog; vPlace = position.xy;
   gl_Position = projectionMatrix * modelViewMatrix * vec4(position, 1.0);
 }`;
 
 const SURFACE_FRAGMENT = /* glsl */ `
 uniform sampler2D ramp; uniform vec2 range; uniform float contourStep, contourOffset, contours, grid;
-uniform float reach, valueStep, valueLines, occupancy, strength, exposure, pixelRatio;
+uniform float reach, valueStep, valueLines, occupancy, strength, pixelRatio;
 uniform vec2 part, viewport;
 uniform vec3 ink, mint, violet, accent, paper, muted;
-varying vec4 vLight; varying float vSun; varying float vAltitude; varying vec4 vExtra; varying vec2 vFog; varying vec2 vPlace;
-${LIGHT}
-float line(float value, float width) {
-  float w = fwidth(value);
+varying vec3 vLight; varying float vAltitude; varying vec3 vExtra; varying vec2 vFog; varying vec2 vPlace;
+// How much of a line of this half-width covers the pixel; w is the change of value from pixel to pixel.
+float lineOf(float value, float w, float width) {
   float d = abs(fract(value - 0.5) - 0.5) / max(w, 1e-6);
-  float crowded = 1.0 - smoothstep(0.28, 0.6, w);
-  return (1.0 - smoothstep(width - 0.5, width + 0.5, d)) * crowded;
+  return clamp(width + 0.5 - d, 0.0, 1.0) * (1.0 - smoothstep(0.28, 0.6, w));
 }
-float edge(float value, float width) {
-  return 1.0 - smoothstep(width - 0.5, width + 0.5, abs(value) / max(fwidth(value), 1e-6));
-}
+float line(float value, float width) { return lineOf(value, fwidth(value), width); }
 void main() {
+#ifdef SPLIT
   float across = gl_FragCoord.x / viewport.x;
-  if (across < part.x || across >= part.y || vFog.x < 0.5) discard;
+  if (across < part.x || across >= part.y) discard;
+#endif
+#ifdef FOG
+  if (vFog.x < 0.5) discard;
+#endif
   float t = clamp((vAltitude - range.x) / (range.y - range.x), 0.0, 1.0);
   vec3 base = texture2D(ramp, vec2(t * 0.996 + 0.002, 0.5)).rgb;
-  float grey = dot(base, vec3(0.3, 0.59, 0.11));
-  base = mix(mix(vec3(grey), paper, 0.35), base, strength);
+  if (strength < 1.0) {
+    float grey = dot(base, vec3(0.3, 0.59, 0.11));
+    base = mix(mix(vec3(grey), paper, 0.35), base, strength);
+  }
+  float clear = 1.0;
+#ifdef FOG
   float hatch = smoothstep(0.30, 0.36, abs(fract((gl_FragCoord.x + gl_FragCoord.y) / (7.0 * pixelRatio)) - 0.5));
   base = mix(base, mix(paper, muted, 0.12 * hatch), 0.82 * vFog.y);
-  vec3 light = lightOf(normalize(vLight.xyz), vSun, vLight.w) * exposure;
+  clear = 1.0 - 0.6 * vFog.y;
+#endif
+  vec3 light = vLight;
   vec3 colour = base * light;
   if (occupancy > 0.0) {
     float mass = sqrt(clamp(vExtra.z, 0.0, 1.0));
@@ -73,14 +83,15 @@ void main() {
     colour = mix(colour, accent, occupancy * (0.22 * mass + 0.6 * dots * step(0.05, mass)));
   }
   if (reach > 0.0) {
-    float inside = 1.0 - smoothstep(-0.5, 0.5, (vExtra.x - reach) / max(fwidth(vExtra.x), 1e-6));
-    colour = mix(colour, mint * (0.35 + 0.65 * light), inside * 0.27);
-    colour = mix(colour, mint * 0.92, edge(vExtra.x - reach, 1.15 * pixelRatio) * 0.95);
+    float off = (vExtra.x - reach) / max(fwidth(vExtra.x), 1e-6);
+    colour = mix(colour, mint * (0.35 + 0.65 * light), clamp(0.5 - off, 0.0, 1.0) * 0.27);
+    colour = mix(colour, mint * 0.92, clamp(1.15 * pixelRatio + 0.5 - abs(off), 0.0, 1.0) * 0.95);
   }
   float k = (vAltitude - contourOffset) / contourStep;
-  float minor = line(k, 0.55 * pixelRatio) * 0.34;
-  float major = line(k / 5.0, 0.95 * pixelRatio) * 0.62;
-  colour = mix(colour, mix(base * 0.32, ink, 0.35), max(minor, major) * contours * (1.0 - 0.6 * vFog.y));
+  float w = fwidth(k);
+  float minor = lineOf(k, w, 0.55 * pixelRatio) * 0.34;
+  float major = lineOf(k * 0.2, w * 0.2, 0.95 * pixelRatio) * 0.62;
+  colour = mix(colour, mix(base * 0.32, ink, 0.35), max(minor, major) * contours * clear);
   if (valueLines > 0.0) {
     float v = vExtra.y / valueStep - 0.5;
     colour = mix(colour, violet, line(v, 1.0 * pixelRatio) * valueLines * 0.9);
@@ -131,6 +142,7 @@ export class Ground {
   readonly surface: THREE.Mesh<THREE.BufferGeometry, THREE.ShaderMaterial>;
   readonly sides: THREE.Mesh<THREE.BufferGeometry, THREE.ShaderMaterial>;
   private readonly shared: Record<string, THREE.IUniform>;
+  private readonly indices = [surfaceIndex(1), surfaceIndex(2)];
 
   constructor() {
     this.shared = {
@@ -144,6 +156,7 @@ export class Ground {
       viewport: { value: new THREE.Vector2(1, 1) },
     };
     this.surface = new THREE.Mesh(surfaceGeometry(), this.surfaceMaterial());
+    this.setDetail(false);
     this.sides = new THREE.Mesh(sideGeometry(), this.sideMaterial());
     this.surface.frustumCulled = false;
     this.sides.frustumCulled = false;
@@ -155,6 +168,7 @@ export class Ground {
     return new THREE.ShaderMaterial({
       vertexShader: SURFACE_VERTEX,
       fragmentShader: SURFACE_FRAGMENT,
+      defines: {},
       uniforms: {
         ...this.shared,
         ramp: { value: null },
@@ -190,6 +204,12 @@ export class Ground {
     });
   }
 
+  /** Every node, or every second one while the data are coarse (dragging). */
+  setDetail(coarse: boolean): void {
+    const index = this.indices[coarse ? 1 : 0];
+    if (this.surface.geometry.index !== index) this.surface.geometry.setIndex(index);
+  }
+
   /** Heights, light and fog; `fine` is the field at MESH nodes a side. */
   setRelief(fine: Field, light: Relief, scale: number, baseZ: number, mask: Field | null, fog: Field | null): void {
     const geometry = this.surface.geometry;
@@ -213,6 +233,7 @@ export class Ground {
       clouds.setXY(i, mask ? mask.data[i] : 1, fog ? fog.data[i] : 0);
     }
     for (const attribute of [position, lights, altitude, extra, clouds]) attribute.needsUpdate = true;
+    this.define('FOG', mask !== null || fog !== null);
     this.setSides(position, clouds, baseZ);
     this.sides.material.uniforms.zScale.value = scale;
     this.sides.material.uniforms.baseZ.value = baseZ;
@@ -257,6 +278,16 @@ export class Ground {
     u.occupancy.value = look.occupancy;
     u.strength.value = look.strength;
     u.part.value.set(look.part[0], look.part[1]);
+    this.define('SPLIT', look.part[0] > 0 || look.part[1] < 1);
+  }
+
+  /** Compiles a part of the shader in or out: what is discarded costs even where nothing is. */
+  private define(name: 'SPLIT' | 'FOG', on: boolean): void {
+    const { material } = this.surface;
+    if (name in material.defines === on) return;
+    if (on) material.defines[name] = '';
+    else delete material.defines[name];
+    material.needsUpdate = true;
   }
 
   setPalette(palette: Palette, dark: boolean): void {
@@ -303,17 +334,22 @@ function surfaceGeometry(): THREE.BufferGeometry {
   add('altitude', 1);
   add('extra', 4);
   add('fog', 2);
-  const index = new Uint32Array((MESH - 1) * (MESH - 1) * 6);
+  return geometry;
+}
+
+/** Two triangles per cell of `stride` nodes. */
+function surfaceIndex(stride: number): THREE.BufferAttribute {
+  const index = new Uint32Array(((MESH - 1) / stride) ** 2 * 6);
   let k = 0;
-  for (let row = 0; row < MESH - 1; row++) {
-    for (let column = 0; column < MESH - 1; column++) {
+  for (let row = 0; row < MESH - 1; row += stride) {
+    for (let column = 0; column < MESH - 1; column += stride) {
       const a = row * MESH + column;
-      index.set([a, a + 1, a + MESH + 1, a, a + MESH + 1, a + MESH], k);
+      const b = a + stride * MESH;
+      index.set([a, a + stride, b + stride, a, b + stride, b], k);
       k += 6;
     }
   }
-  geometry.setIndex(new THREE.BufferAttribute(index, 1));
-  return geometry;
+  return new THREE.BufferAttribute(index, 1);
 }
 
 /** Border nodes, side by side: south, east, north, west; every side has its own corner nodes. */

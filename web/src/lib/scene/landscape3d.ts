@@ -4,12 +4,12 @@ import { mapSvg } from '../map2d/svg';
 import { Field, intersect } from './field';
 import { Ground, MESH } from './ground';
 import { Model } from './model';
-import { control, Orbit } from './orbit';
+import { control, HOME, Orbit } from './orbit';
 import { Overlay, type Label, type Projection } from './overlay';
 import { Cloud, PinHead, Table, ValueSheet } from './props';
 import { fogField, maskField, relief } from './relief';
 import { Ribbons, type Point, type RibbonBuilder } from './ribbons';
-import { advantageScale, compassStrokes, cross, ellipse, groundStrokes, pathStyle, stroke, valueText } from './shapes';
+import { compassStrokes, ellipse, groundStrokes, pathStrokes, stroke, valueText } from './shapes';
 import type { Camera, Drag, Element, Frame, Handle, LandscapeView, Overlays, Pin, Place, Stats, Terrain, Tool } from './view';
 
 const LIFT = 0.012;
@@ -151,6 +151,7 @@ export class Landscape3D implements LandscapeView, Projection {
 
   setCamera(camera: Partial<Camera>): void {
     this.orbit.set(camera);
+    if (camera.distance === HOME.distance && camera.azimuth === HOME.azimuth) this.orbit.refit();
     this.touch();
   }
 
@@ -228,34 +229,49 @@ export class Landscape3D implements LandscapeView, Projection {
     if (parts.has('cloud')) this.buildCloud();
     if (parts.has('sheet')) this.buildSheet();
     if (parts.has('furniture')) this.corner = -1;
+    if (parts.size) this.renderer.domElement.setAttribute('aria-label', this.model.summary());
     parts.clear();
-    this.renderer.domElement.setAttribute('aria-label', this.model.summary());
   }
 
   private buildRelief(): void {
     const { model } = this;
     const whole = !model.terrain.layers[model.terrain.active].mask?.includes(0);
-    this.baseZ = model.scale * model.extent[0] - (whole ? 0.34 : 0.08);
+    this.baseZ = model.scale * model.extent[0] - (whole ? 0.34 : 0.08) * model.size;
     this.table.mesh.position.z = this.baseZ - 0.003;
+    this.table.setExtent(model.ground.x, model.ground.y, !whole);
     this.fine = model.fine(model.ground, MESH);
     const layer = (name: string, ground: Ground): void => {
       const own = model.terrain.layers[name];
       const fine = model.fine(own.mean, MESH);
       const [mask, fog] = [maskField(own.mask, own.mean, MESH), fogField(own.se, model.range, MESH)];
+      ground.setDetail(own.mean.n < 60);
       ground.setRelief(fine, relief(fine, model.scale), model.scale, this.baseZ, mask, fog);
     };
     layer(model.terrain.active, this.ground);
     const other = this.otherLayer();
     this.second.group.visible = other !== null;
     if (other) layer(other, this.second);
-    this.orbit.setMiddle(0.5 * model.scale * (model.extent[0] + model.extent[1]) - 0.62);
-    const half = this.table.mesh.material.uniforms.half_.value as THREE.Vector2;
-    half.set((fineSpan(this.fine.x)) / 2, fineSpan(this.fine.y) / 2);
+    this.orbit.setShape({ x: this.fine.x, y: this.fine.y, points: this.silhouette() });
   }
 
+  /** Places that the camera keeps in the picture: the block's foot and a lattice of its ground. */
+  private silhouette(): number[] {
+    const { x, y } = this.fine;
+    const out: number[] = [];
+    for (let row = 0; row <= 12; row++) {
+      for (let column = 0; column <= 12; column++) {
+        const px = x[0] + ((x[1] - x[0]) * column) / 12;
+        const py = y[0] + ((y[1] - y[0]) * row) / 12;
+        out.push(px, py, this.model.scale * this.fine.at(px, py));
+        if (row % 12 === 0 && column % 12 === 0) out.push(px, py, this.baseZ);
+      }
+    }
+    return out;
+  }
+
+  /** Two layers in one scene are swiped; two maps side by side are the printed map's. */
   private otherLayer(): string | null {
-    const { swipe } = this.model.overlays;
-    return swipe && swipe !== this.model.terrain.active && this.model.terrain.layers[swipe] ? swipe : null;
+    return this.model.overlays.swipe ? this.model.other() : null;
   }
 
   private paint(): void {
@@ -322,32 +338,8 @@ export class Landscape3D implements LandscapeView, Projection {
     const { model } = this;
     const { paths, airborne } = model.frame;
     if (!paths || !model.overlays.paths) return;
-    const outside = model.outside();
-    const scale = advantageScale(paths);
-    const count = paths.offsets.length - 1;
-    const fade = model.fade('trajectory');
-    const r = paths.rows;
-    const few = count <= 4;
-    for (let p = 0; p < count; p++) {
-      const [from, to] = [paths.offsets[p], paths.offsets[p + 1]];
-      let left = false;
-      for (let i = from + 1; i < to; i++) {
-        const [a, b] = [(i - 1) * 6, i * 6];
-        const away = outside(r[b], r[b + 1]);
-        const style = pathStyle(model.palette, r[b + 4], scale, (i - from) / (to - from), count);
-        const leg = stroke([r[a], r[a + 1], r[b], r[b + 1]], style.colour, style.width, {
-          altitude: airborne ? [r[a + 2], r[b + 2]] : null,
-          opacity: style.opacity * fade,
-          dashed: away,
-          cased: few,
-          arrow: few,
-        });
-        builder.drape(leg, this.drape);
-        if (away && !left) {
-          for (const mark of cross(r[b], r[b + 1], model.palette.pin, few ? 0.075 : 0.036)) builder.drape({ ...mark, opacity: model.fade('corridor') }, this.drape, 2);
-        }
-        left = away;
-      }
+    for (const each of pathStrokes(paths, model.palette, model.outside(), airborne, model.overlays.lead, model.size)) {
+      builder.drape({ ...each, opacity: each.opacity * model.fade(each.element) }, this.drape, each.element === 'corridor' ? 2 : 1);
     }
   }
 
@@ -357,17 +349,19 @@ export class Landscape3D implements LandscapeView, Projection {
     this.head.mesh.visible = pin !== null;
     this.head.mesh.material.uniforms.fade.value = model.fade('pin');
     const value = model.pinValue();
-    this.overlay.setPin(pin ? { x: pin.x, y: pin.y, lift: 0.21 } : null);
+    const { size } = model;
+    this.overlay.setPin(pin ? { x: pin.x, y: pin.y, lift: 0.21 * size } : null);
     if (!pin) {
       this.sets.compass.set(null);
       this.sets.beam.set(null);
       return this.setLabels();
     }
     const z = this.drape(pin.x, pin.y, null);
-    this.head.mesh.position.set(pin.x, pin.y, z + 0.21);
+    this.head.mesh.position.set(pin.x, pin.y, z + 0.21 * size);
+    this.head.mesh.scale.setScalar(size);
     this.sets.compass.set((builder) => {
-      builder.drape(stroke(ellipse(pin.x, pin.y, 0.05, 0.05, 20), palette.pin, 2.4, { opacity: 0.9 * model.fade('pin') }), this.drape, 3);
-      this.vertical(builder, pin.x, pin.y, z, z + 0.16, 3.2, palette.pin, model.fade('pin'), false);
+      builder.drape(stroke(ellipse(pin.x, pin.y, 0.05 * size, 0.05 * size, 20), palette.pin, 2.4, { opacity: 0.9 * model.fade('pin') }), this.drape, 3);
+      this.vertical(builder, pin.x, pin.y, z, z + 0.16 * size, 3.2, palette.pin, model.fade('pin'), false);
       if (!overlays.compass) return;
       for (const each of compassStrokes(pin, palette)) {
         builder.drape({ ...each, opacity: each.opacity * model.fade(each.element) }, this.drape, 5);
@@ -380,7 +374,7 @@ export class Landscape3D implements LandscapeView, Projection {
             const strong = model.fade('value');
             this.vertical(builder, pin.x, pin.y, z, top, 16, palette.value, 0.2 * strong, false);
             this.vertical(builder, pin.x, pin.y, z, top, 4.5, palette.value, 0.95 * strong, value < 0);
-            const cap = [-0.07, 0.07].map((d) => ({ x: pin.x + d, y: pin.y, z: top, width: 3 }));
+            const cap = [-0.07 * size, 0.07 * size].map((d) => ({ x: pin.x + d, y: pin.y, z: top, width: 3 }));
             builder.line(cap, { colour: palette.value, opacity: strong, dashed: false, cased: false, pull: 1 });
           }
         : null,
@@ -404,10 +398,11 @@ export class Landscape3D implements LandscapeView, Projection {
   }
 
   private setLabels(): void {
+    this.overlay.setKey(this.model.key());
     this.overlay.setLabels([...this.model.groundLabels(true), ...this.axisLabels]);
   }
 
-  /** The altitude ruler stands at the leftmost corner and the axis numbers at the two near edges. */
+  /** The axis numbers stand along the two near edges. */
   private placeFurniture(): void {
     const { x, y } = this.fine;
     const corners: [number, number][] = [
@@ -430,18 +425,6 @@ export class Landscape3D implements LandscapeView, Projection {
   private buildFurniture(builder: RibbonBuilder, corners: [number, number][], left: number, labels: Label[]): void {
     const { model, baseZ } = this;
     const look = { colour: model.palette.muted, opacity: 0.85, dashed: false, cased: false, pull: 1 };
-    const [cx, cy] = corners[left];
-    const [ox, oy] = [cx + 0.16 * Math.sign(cx), cy + 0.16 * Math.sign(cy)];
-    if (!this.orbit.state.top) {
-      const step = 5 * model.levels.step;
-      const [low, high] = model.extent;
-      builder.line([{ x: ox, y: oy, z: model.scale * low, width: 1.4 }, { x: ox, y: oy, z: model.scale * high, width: 1.4 }], look);
-      for (let k = Math.ceil(low / step); k * step <= high + 1e-9; k++) {
-        const z = model.scale * k * step;
-        builder.line([{ x: ox, y: oy, z, width: 1.4 }, { x: ox + 0.1 * Math.sign(cx), y: oy + 0.1 * Math.sign(cy), z, width: 1.4 }], look);
-        labels.push({ text: valueText(k * step, step < 0.1 ? 2 : step < 1 ? 1 : 0), x: ox + 0.26 * Math.sign(cx), y: oy + 0.26 * Math.sign(cy), lift: z, absolute: true, tone: 'axis', priority: 20, gap: 0 });
-      }
-    }
     const edges = this.orbit.state.top ? [0, 3] : [left, (left + 1) % 4];
     for (const edge of edges) this.buildTicks(builder, corners[edge], corners[(edge + 1) % 4], look, labels, baseZ);
   }
@@ -457,19 +440,21 @@ export class Landscape3D implements LandscapeView, Projection {
     const alongX = a[1] === b[1];
     const [low, high] = alongX ? this.fine.x : this.fine.y;
     const step = high - low > 4 ? (high - low > 12 ? Math.ceil((high - low) / 6) : 1) : (high - low) / 6;
-    const out = 0.12 * Math.sign(alongX ? a[1] : a[0]);
+    const middle = alongX ? (this.fine.y[0] + this.fine.y[1]) / 2 : (this.fine.x[0] + this.fine.x[1]) / 2;
+    const out = 0.12 * this.model.size * Math.sign((alongX ? a[1] : a[0]) - middle);
     for (let k = Math.ceil(low / step - 1e-6); k * step <= high + 1e-6; k++) {
       const place = k * step;
       const [px, py] = alongX ? [place, a[1]] : [a[0], place];
       const far = alongX ? { x: px, y: py + out } : { x: px + out, y: py };
       builder.line([{ x: px, y: py, z, width: 1.2 }, { ...far, z, width: 1.2 }], look);
-      if (Math.abs(place - low) < 1e-6 || Math.abs(place - high) < 1e-6) continue;
       const at = alongX ? { x: px, y: py + 2.3 * out } : { x: px + 2.3 * out, y: py };
       labels.push({ text: valueText(place, step < 1 ? 1 : 0), ...at, lift: z, absolute: true, tone: 'ghost', priority: 10, gap: 0 });
     }
-    const middle = alongX ? { x: (a[0] + b[0]) / 2 + 0.5, y: a[1] + 2.5 * out } : { x: a[0] + 2.5 * out, y: (a[1] + b[1]) / 2 + 0.5 };
+    // The axis is named half-way between two of its numbers.
+    const named = step * (Math.floor((low + high) / 2 / step) + 0.5);
+    const beside = alongX ? { x: named, y: a[1] + 2.3 * out } : { x: a[0] + 2.3 * out, y: named };
     const name = alongX ? (this.model.terrain.axes?.x ?? 'x') : (this.model.terrain.axes?.y ?? 'y');
-    labels.push({ text: name, ...middle, lift: z, absolute: true, tone: 'axis', priority: 9, gap: 0 });
+    labels.push({ text: name, ...beside, lift: z, absolute: true, tone: 'axis', priority: 9, gap: 0 });
   }
 
   private toScreen(x: number, y: number, z: number): Place {
@@ -555,6 +540,3 @@ export class Landscape3D implements LandscapeView, Projection {
   }
 }
 
-function fineSpan(range: [number, number]): number {
-  return range[1] - range[0];
-}

@@ -3,7 +3,7 @@ import { outsideRows, corridorDistance, spots, valueText } from './shapes';
 import { contourLevels, niceStep, type Levels } from './levels';
 import { Field } from './field';
 import { PALETTES, type Palette, type Theme } from './palette';
-import type { Label } from './overlay';
+import type { Key, Label } from './overlay';
 import { DEFAULT_OVERLAYS, emptyFrame, type Element, type Frame, type Overlays, type Pin, type Place, type Terrain } from './view';
 
 const FLAT: Terrain = { layers: { gold: { mean: new Field(new Float32Array(4), 2), se: null, mask: null } }, active: 'gold', range: [-1, 1] };
@@ -42,9 +42,19 @@ export class Model {
     this.terrain = terrain;
     this.resampled.clear();
     this.measure();
-    this.range = padded(terrain.range ?? this.ground.range());
-    this.levels = contourLevels(this.range[0], this.range[1], 24);
     this.scaleValue();
+  }
+
+  /** The second layer on show, or null. */
+  other(): string | null {
+    const name = this.overlays.beside ?? this.overlays.swipe;
+    return name && name !== this.terrain.active && name in this.terrain.layers ? name : null;
+  }
+
+  /** Half the longer side of the ground, in units of three: one for the exact world. */
+  get size(): number {
+    const { x, y } = this.ground;
+    return Math.max(x[1] - x[0], y[1] - y[0]) / 6;
   }
 
   setOverlays(change: Partial<Overlays>): void {
@@ -56,11 +66,14 @@ export class Model {
   /** Extent and vertical scale of the layers on show. */
   private measure(): void {
     const { layers } = this.terrain;
-    const second = this.overlays.swipe ? layers[this.overlays.swipe] : undefined;
+    const other = this.other();
     const [low, high] = this.ground.range();
-    const [below, above] = second ? second.mean.range() : [low, high];
+    const [below, above] = other ? layers[other].mean.range() : [low, high];
     this.extent = [Math.min(low, below), Math.max(high, above)];
-    const wanted = Math.min(1.4, RISE / Math.max(this.extent[1] - this.extent[0], 1e-6));
+    // Two layers are compared only with the same colours and the same lines.
+    this.range = padded(this.terrain.range ?? this.extent);
+    this.levels = contourLevels(this.range[0], this.range[1], 24);
+    const wanted = Math.min(1.4, (RISE * this.size) / Math.max(this.extent[1] - this.extent[0], 1e-6));
     // The scale stays while it still fits: dragging a bump must not make the whole model breathe.
     if (wanted / this.scale < 0.75 || wanted / this.scale > 1.35) this.scale = wanted;
   }
@@ -141,10 +154,7 @@ export class Model {
       if (value !== null) out.push({ text: `V ${valueText(value)}`, x: this.pin.x, y: this.pin.y, lift, tone: 'value', priority: 100, gap: 14 });
     }
     if (!this.overlays.labels) return out;
-    for (const spot of spots(this.fine(this.ground, this.ground.n))) {
-      const text = `${spot.kind === 'peak' ? '▲' : '▽'} ${spot.altitude > 0 ? '+' : ''}${valueText(spot.altitude)}`;
-      out.push({ text, x: spot.x, y: spot.y, lift: 0.02, tone: 'spot', priority: 50 + Math.abs(spot.altitude), gap: -7 });
-    }
+    out.push(...this.spotLabels(this.ground));
     const route = this.frame.route;
     if (this.overlays.route && route && route.length > 1) {
       out.push({ text: 'start', x: route[0][0], y: route[0][1], lift: 0.02, tone: 'mint', priority: 60, gap: 9 });
@@ -152,6 +162,32 @@ export class Model {
     const goal = this.terrain.goal;
     if (goal) out.push({ text: 'goal', x: goal.x, y: goal.y, lift: 0.05, tone: 'mark', priority: 70, gap: 10 });
     return out;
+  }
+
+  /** Summits and pits of a layer with their altitudes. */
+  spotLabels(field: Field): Label[] {
+    return spots(this.fine(field, field.n)).map((spot) => ({
+      text: `${spot.kind === 'peak' ? '▲' : '▽'} ${spot.altitude > 0 ? '+' : ''}${valueText(spot.altitude)}`,
+      x: spot.x,
+      y: spot.y,
+      lift: 0.02,
+      tone: 'spot',
+      priority: 50 + Math.abs(spot.altitude),
+      gap: -7,
+    }));
+  }
+
+  /** What the colours and lines of the ground mean. */
+  key(): Key {
+    const { active } = this.terrain;
+    const digits = this.range[1] - this.range[0] > 20 ? 0 : 1;
+    return {
+      name: active === 'reward' ? 'reward' : `${active} reward`,
+      low: valueText(this.range[0], digits),
+      high: valueText(this.range[1], digits),
+      lines: this.overlays.contours ? `lines every ${this.levels.step}` : '',
+      ramp: this.palette.ramp,
+    };
   }
 
   /** The picture in one sentence, for those who do not see it. */

@@ -8,10 +8,64 @@ export { HOME };
 const FIELD_OF_VIEW = 26;
 const RADIANS = Math.PI / 180;
 
-/** Distance at which a model of half-width 3 fills a picture of this aspect. */
-export function fitDistance(aspect: number, fov = FIELD_OF_VIEW): number {
-  const half = Math.tan((fov / 2) * RADIANS);
-  return Math.max(3.85 / half, 4.75 / (half * aspect));
+/** Free room in pixels round the model at the start: left, right, top, bottom; the axes are written in it. */
+const ROOM = { left: 34, right: 34, top: 26, bottom: 40 };
+
+/** What the camera looks at: the ground's extent and the places that must stay in the picture. */
+export interface Shape {
+  x: [number, number];
+  y: [number, number];
+  /** x, y, z triples of the silhouette. */
+  points: number[];
+}
+
+/** How far away the camera stands at distance one, round what altitude it turns, and how far its lens is shifted. */
+export interface Fit {
+  distance: number;
+  middle: number;
+  shift: [number, number];
+}
+
+/** The nearest camera in the direction of HOME that has every point in a picture of this size, with room around. */
+export function fitTo(shape: Shape, width: number, height: number, fov = FIELD_OF_VIEW): Fit {
+  const [cx, cy] = [(shape.x[0] + shape.x[1]) / 2, (shape.y[0] + shape.y[1]) / 2];
+  let [low, high] = [Infinity, -Infinity];
+  for (let i = 2; i < shape.points.length; i += 3) [low, high] = [Math.min(low, shape.points[i]), Math.max(high, shape.points[i])];
+  const middle = (low + high) / 2;
+  const [a, e] = [HOME.azimuth * RADIANS, HOME.elevation * RADIANS];
+  const right = [Math.cos(a), Math.sin(a), 0];
+  const back = [Math.cos(e) * Math.sin(a), -Math.cos(e) * Math.cos(a), Math.sin(e)];
+  const up = [-Math.sin(e) * Math.sin(a), Math.sin(e) * Math.cos(a), Math.cos(e)];
+  const lens = height / 2 / Math.tan((fov / 2) * RADIANS);
+  const seen = (distance: number): { left: number; right: number; top: number; bottom: number } => {
+    const box = { left: Infinity, right: -Infinity, top: Infinity, bottom: -Infinity };
+    for (let i = 0; i < shape.points.length; i += 3) {
+      const p = [shape.points[i] - cx, shape.points[i + 1] - cy, shape.points[i + 2] - middle];
+      const dot = (v: number[]): number => p[0] * v[0] + p[1] * v[1] + p[2] * v[2];
+      const depth = Math.max(0.1, distance - dot(back));
+      const [px, py] = [(lens * dot(right)) / depth, (-lens * dot(up)) / depth];
+      box.left = Math.min(box.left, px);
+      box.right = Math.max(box.right, px);
+      box.top = Math.min(box.top, py);
+      box.bottom = Math.max(box.bottom, py);
+    }
+    return box;
+  };
+  const wide = Math.max(80, width - ROOM.left - ROOM.right);
+  const tall = Math.max(80, height - ROOM.top - ROOM.bottom);
+  let [near, far] = [2, 400];
+  for (let i = 0; i < 40; i++) {
+    const distance = Math.sqrt(near * far);
+    const box = seen(distance);
+    if (box.right - box.left <= wide && box.bottom - box.top <= tall) far = distance;
+    else near = distance;
+  }
+  const box = seen(far);
+  return {
+    distance: far,
+    middle,
+    shift: [(ROOM.left - ROOM.right - box.left - box.right) / 2, (ROOM.top - ROOM.bottom - box.top - box.bottom) / 2],
+  };
 }
 
 export function limit(camera: Camera): Camera {
@@ -26,10 +80,12 @@ export function limit(camera: Camera): Camera {
 
 export class Orbit {
   state: Camera = { ...HOME, target: [0, 0] };
-  private readonly perspective = new THREE.PerspectiveCamera(FIELD_OF_VIEW, 1, 0.5, 60);
-  private readonly flat = new THREE.OrthographicCamera(-3, 3, 3, -3, 0.1, 60);
-  private aspect = 1;
-  private middle = 0;
+  private readonly perspective = new THREE.PerspectiveCamera(FIELD_OF_VIEW, 1, 0.5, 200);
+  private readonly flat = new THREE.OrthographicCamera(-3, 3, 3, -3, 0.1, 200);
+  private width = 1;
+  private height = 1;
+  private shape: Shape = { x: [-3, 3], y: [-3, 3], points: [-3, -3, -1, 3, -3, -1, 3, 3, -1, -3, 3, -1, 0, 0, 1] };
+  private fit: Fit = fitTo(this.shape, 1, 1);
 
   constructor() {
     this.perspective.up.set(0, 0, 1);
@@ -41,13 +97,29 @@ export class Orbit {
   }
 
   resize(width: number, height: number): void {
-    this.aspect = width / Math.max(1, height);
+    this.width = Math.max(1, width);
+    this.height = Math.max(1, height);
+    this.refit();
+  }
+
+  /** Half the longer side of the ground, in units of three. */
+  get size(): number {
+    const { x, y } = this.shape;
+    return Math.max(x[1] - x[0], y[1] - y[0]) / 6;
+  }
+
+  /** A new model; the camera stays where it is unless the fit is clearly another one, so that editing does not shake it. */
+  setShape(shape: Shape): void {
+    const before = this.fit;
+    this.shape = shape;
+    const now = fitTo(shape, this.width, this.height);
+    const moved = Math.max(Math.abs(now.shift[0] - before.shift[0]), Math.abs(now.shift[1] - before.shift[1]));
+    if (Math.abs(now.distance / before.distance - 1) > 0.05 || moved > 20) this.fit = now;
     this.apply();
   }
 
-  /** Altitude round which the camera turns. */
-  setMiddle(z: number): void {
-    this.middle = z;
+  refit(): void {
+    this.fit = fitTo(this.shape, this.width, this.height);
     this.apply();
   }
 
@@ -57,30 +129,30 @@ export class Orbit {
   }
 
   apply(): void {
-    const { azimuth, elevation, distance, target } = this.state;
+    const { azimuth, elevation, distance } = this.state;
+    const { x, y } = this.shape;
+    const aspect = this.width / this.height;
+    const [cx, cy] = [(x[0] + x[1]) / 2 + this.state.target[0], (y[0] + y[1]) / 2 + this.state.target[1]];
+    const { middle, shift } = this.fit;
     if (this.state.top) {
-      const half = 3.35 * distance;
-      const wide = this.aspect >= 1;
-      this.flat.left = -half * (wide ? this.aspect : 1);
+      const half = 3.45 * this.size * distance;
+      this.flat.left = -half * Math.max(1, aspect);
       this.flat.right = -this.flat.left;
-      this.flat.top = half / (wide ? 1 : this.aspect);
+      this.flat.top = half / Math.min(1, aspect);
       this.flat.bottom = -this.flat.top;
-      this.flat.position.set(target[0], target[1], 20);
-      this.flat.lookAt(target[0], target[1], 0);
+      this.flat.position.set(cx, cy, 100);
+      this.flat.lookAt(cx, cy, 0);
       this.flat.updateProjectionMatrix();
       this.flat.updateMatrixWorld();
       return;
     }
-    const r = fitDistance(this.aspect) * distance;
+    const r = this.fit.distance * distance;
     const a = azimuth * RADIANS;
     const e = elevation * RADIANS;
-    this.perspective.aspect = this.aspect;
-    this.perspective.position.set(
-      target[0] + r * Math.cos(e) * Math.sin(a),
-      target[1] - r * Math.cos(e) * Math.cos(a),
-      this.middle + r * Math.sin(e),
-    );
-    this.perspective.lookAt(target[0], target[1], this.middle);
+    this.perspective.aspect = aspect;
+    this.perspective.setViewOffset(this.width, this.height, -shift[0], -shift[1], this.width, this.height);
+    this.perspective.position.set(cx + r * Math.cos(e) * Math.sin(a), cy - r * Math.cos(e) * Math.cos(a), middle + r * Math.sin(e));
+    this.perspective.lookAt(cx, cy, middle);
     this.perspective.updateProjectionMatrix();
     this.perspective.updateMatrixWorld();
   }
@@ -96,7 +168,7 @@ export class Orbit {
 
   /** Moves the target by screen pixels; `height` is that of the picture, or 1 for a small step. */
   pan(dx: number, dy: number, height: number): void {
-    const unit = (7 * this.state.distance) / Math.max(height, 500);
+    const unit = (7 * this.size * this.state.distance) / Math.max(height, 500);
     const a = this.state.top ? 0 : this.state.azimuth * RADIANS;
     const [right, forward] = [-dx * unit, dy * unit * (this.state.top ? 1 : 1 / Math.max(0.4, Math.sin(this.state.elevation * RADIANS)))];
     this.set({

@@ -16,12 +16,24 @@ export interface Label {
   gap: number;
 }
 
+/** The key of the ground's colours. */
+export interface Key {
+  name: string;
+  low: string;
+  high: string;
+  lines: string;
+  ramp: string[];
+}
+
 export interface Projection {
   pick(x: number, y: number): Place | null;
   projectLifted(x: number, y: number, lift: number, absolute?: boolean): Place & { hidden: boolean };
   probeText(place: Place): string;
   pinText(): string;
 }
+
+/** Room that labels leave to the key in the lower right corner. */
+const KEY = { width: 172, height: 40 };
 
 const NUDGE: Record<string, [number, number]> = {
   ArrowLeft: [-1, 0],
@@ -37,6 +49,7 @@ export class Overlay {
   private readonly capture: HTMLDivElement;
   private readonly pinButton: HTMLButtonElement;
   private readonly divider: HTMLButtonElement;
+  private readonly key: HTMLDivElement;
   private swipeAt: number | null = null;
   private labels: Label[] = [];
   private nodes: HTMLSpanElement[] = [];
@@ -67,7 +80,10 @@ export class Overlay {
     this.divider.type = 'button';
     this.divider.hidden = true;
     this.divider.setAttribute('aria-label', 'Divider between the two layers; arrow keys move it');
-    this.layer.append(this.capture, this.labelLayer, this.divider, this.pinButton, this.probe);
+    this.key = element('div', 'rl-key');
+    this.key.setAttribute('aria-hidden', 'true');
+    this.key.append(...['name', 'low', 'ramp', 'high', 'lines'].map((part) => element('span', `rl-key-${part}`)));
+    this.layer.append(this.key, this.capture, this.labelLayer, this.divider, this.pinButton, this.probe);
     host.append(this.layer);
     this.listenSurface();
     this.listenHandle(this.pinButton, () => 'pin', () => this.pin);
@@ -112,6 +128,14 @@ export class Overlay {
     });
   }
 
+  setKey(key: Key): void {
+    const told = [key.name, key.low, '', key.high, key.lines];
+    [...this.key.children].forEach((node, i) => {
+      if (node.textContent !== told[i]) node.textContent = told[i];
+    });
+    (this.key.children[2] as HTMLElement).style.background = `linear-gradient(90deg, ${key.ramp.join(', ')})`;
+  }
+
   setHandles(handles: Handle[]): void {
     this.handles = handles;
     const wanted = new Set(handles.map((handle) => handle.id));
@@ -144,7 +168,7 @@ export class Overlay {
 
   /** Puts everything where the camera of the moment sees it. */
   update(width: number, height: number): void {
-    const taken: { left: number; top: number; width: number; height: number }[] = [];
+    const taken = [{ left: width - KEY.width - 14, top: height - KEY.height - 12, ...KEY }];
     if (this.pin) {
       const at = this.projection.projectLifted(this.pin.x, this.pin.y, this.pin.lift);
       move(this.pinButton, at.x, at.y);

@@ -156,27 +156,70 @@ export class Cloud {
   }
 }
 
-/** The table under the model: paper with a faint graticule, and the soft shadow that the model throws. */
+/** The table under the model: the soft shadow that the model throws, worked out per node; hatching where nothing was sampled. */
 export class Table {
-  readonly mesh: THREE.Mesh<THREE.PlaneGeometry, THREE.ShaderMaterial>;
+  readonly mesh: THREE.Mesh<THREE.BufferGeometry, THREE.ShaderMaterial>;
 
   constructor() {
     const material = new THREE.ShaderMaterial({
-      vertexShader: `varying vec2 p; void main() { p = position.xy; gl_Position = projectionMatrix * modelViewMatrix * vec4(position, 1.0); }`,
-      fragmentShader: `uniform vec3 shadow; uniform float depth; uniform vec2 half_; varying vec2 p;
-        float box(vec2 q, vec2 h) { vec2 d = abs(q) - h; return length(max(d, 0.0)) + min(max(d.x, d.y), 0.0); }
-        void main() { float near = exp(-max(box(p, half_), 0.0) * 7.0);
-        float thrown = exp(-max(box(p - vec2(0.45, -0.40), half_ - 0.15), 0.0) * 2.4);
-        float inside = step(box(p, half_), 0.0);
-        float hatch = smoothstep(0.30, 0.36, abs(fract((p.x + p.y) * 5.0) - 0.5));
-        float soft = depth * (0.5 * near + 0.5 * thrown);
-        gl_FragColor = vec4(shadow, mix(soft, 0.05 + 0.10 * hatch, inside)); }`,
-      uniforms: { shadow: { value: new THREE.Color() }, depth: { value: 0.3 }, half_: { value: new THREE.Vector2(3, 3) } },
+      vertexShader: `attribute float dark; varying vec2 p; varying float d;
+        void main() { p = position.xy; d = dark; gl_Position = projectionMatrix * modelViewMatrix * vec4(position, 1.0); }`,
+      fragmentShader: `uniform vec3 shadow; uniform float depth, holes, finest; uniform vec4 extent; varying vec2 p; varying float d;
+        void main() { float a = depth * d;
+        if (holes > 0.5 && p.x > extent.x && p.x < extent.y && p.y > extent.z && p.y < extent.w)
+          a = 0.05 + 0.10 * smoothstep(0.30, 0.36, abs(fract((p.x + p.y) * finest) - 0.5));
+        gl_FragColor = vec4(shadow, a); }`,
+      uniforms: {
+        shadow: { value: new THREE.Color() },
+        depth: { value: 0.3 },
+        holes: { value: 0 },
+        finest: { value: 5 },
+        extent: { value: new THREE.Vector4(-3, 3, -3, 3) },
+      },
       transparent: true,
       depthWrite: false,
     });
-    this.mesh = new THREE.Mesh(new THREE.PlaneGeometry(10, 10), material);
+    this.mesh = new THREE.Mesh(new THREE.BufferGeometry(), material);
+    this.mesh.frustumCulled = false;
     this.mesh.renderOrder = -5;
+  }
+
+  /** The shadow round a model of this extent; the sun stands in the north-west. */
+  setExtent(x: [number, number], y: [number, number], holes: boolean): void {
+    const size = Math.max(x[1] - x[0], y[1] - y[0]) / 6;
+    const u = this.mesh.material.uniforms;
+    u.holes.value = holes ? 1 : 0;
+    u.finest.value = 5 / size;
+    u.extent.value.set(...x, ...y);
+    const outward = [0, 0.05, 0.12, 0.22, 0.36, 0.55, 0.8, 1.15, 1.6, 2.3].map((each) => each * size);
+    const axis = ([low, high]: [number, number]): number[] => [...outward.map((each) => low - each).reverse(), ...outward.map((each) => high + each)];
+    const [xs, ys] = [axis(x), axis(y)];
+    const position: number[] = [];
+    const dark: number[] = [];
+    const box = (px: number, py: number, shrink: number): number => {
+      const dx = Math.max(x[0] + shrink - px, px - x[1] + shrink, 0);
+      const dy = Math.max(y[0] + shrink - py, py - y[1] + shrink, 0);
+      return Math.hypot(dx, dy) / size;
+    };
+    for (const py of ys) {
+      for (const px of xs) {
+        position.push(px, py, 0);
+        dark.push(0.5 * Math.exp(-7 * box(px, py, 0)) + 0.5 * Math.exp(-2.4 * box(px - 0.45 * size, py + 0.4 * size, 0.15 * size)));
+      }
+    }
+    const index: number[] = [];
+    for (let row = 0; row + 1 < ys.length; row++) {
+      for (let column = 0; column + 1 < xs.length; column++) {
+        const a = row * xs.length + column;
+        const b = a + xs.length;
+        index.push(a, a + 1, b + 1, a, b + 1, b);
+      }
+    }
+    const { geometry } = this.mesh;
+    geometry.dispose();
+    geometry.setAttribute('position', new THREE.BufferAttribute(new Float32Array(position), 3));
+    geometry.setAttribute('dark', new THREE.BufferAttribute(new Float32Array(dark), 1));
+    geometry.setIndex(index);
   }
 
   setPalette(dark: boolean): void {

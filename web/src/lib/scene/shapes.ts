@@ -121,43 +121,70 @@ export function outsideRows(frame: Frame, budget: number, distance: Field | null
   return () => false;
 }
 
-/** Steps of paths, one stroke per step, marked dashed where they are outside the corridor. */
-export function pathStrokes(paths: Paths, palette: Palette, outside: (x: number, y: number) => boolean, airborne: boolean): Stroke[] {
+/**
+ * Steps of paths, one stroke per step, dashed where they are outside the corridor, with a cross where a path first leaves it.
+ * A leading path is drawn last and in full, the others faintly; `size` is the ground's size, for the crosses.
+ */
+export function pathStrokes(
+  paths: Paths,
+  palette: Palette,
+  outside: (x: number, y: number) => boolean,
+  airborne: boolean,
+  lead: number | null = null,
+  size = 1,
+): Stroke[] {
   const scale = advantageScale(paths);
   const count = paths.offsets.length - 1;
+  const led = lead !== null && lead < count && count > 1;
+  const order = Array.from({ length: count }, (_, p) => p).filter((p) => !led || p !== lead);
+  if (led) order.push(lead);
   const out: Stroke[] = [];
-  for (let p = 0; p < count; p++) {
-    const from = paths.offsets[p];
-    const to = paths.offsets[p + 1];
-    let left = false;
-    for (let i = from + 1; i < to; i++) {
-      const a = (i - 1) * 6;
-      const b = i * 6;
-      const r = paths.rows;
-      const away = outside(r[b], r[b + 1]);
-      const style = pathStyle(palette, r[b + 4], scale, (i - from) / (to - from), count);
-      out.push(
-        stroke([r[a], r[a + 1], r[b], r[b + 1]], style.colour, style.width, {
-          altitude: airborne ? [r[a + 2], r[b + 2]] : null,
-          opacity: style.opacity,
-          dashed: away,
-          cased: count <= 4,
-          arrow: count <= 4,
-        }),
-      );
-      if (away && !left) out.push(...cross(r[b], r[b + 1], palette.pin, count <= 4 ? 0.075 : 0.036));
-      left = away;
-    }
+  for (const p of order) {
+    const full = count <= 4 || (led && p === lead);
+    const faint = led && p !== lead ? (count <= 16 ? 0.5 : 0.34) : 1;
+    out.push(...onePath(paths, p, palette, outside, airborne, { scale, count: full ? 1 : count, faint, size }));
   }
   return out;
 }
 
+/** How a path is drawn: the advantage that counts as large, how many are drawn like it, how faint, on what size of ground. */
+interface PathLook {
+  scale: number;
+  count: number;
+  faint: number;
+  size: number;
+}
+
+function onePath(paths: Paths, p: number, palette: Palette, outside: (x: number, y: number) => boolean, airborne: boolean, look: PathLook): Stroke[] {
+  const [from, to] = [paths.offsets[p], paths.offsets[p + 1]];
+  const full = look.count <= 4;
+  const r = paths.rows;
+  const out: Stroke[] = [];
+  const marks: Stroke[] = [];
+  for (let i = from + 1; i < to; i++) {
+    const [a, b] = [(i - 1) * 6, i * 6];
+    const away = outside(r[b], r[b + 1]);
+    const style = pathStyle(palette, r[b + 4], look.scale, (i - from) / (to - from), look.count);
+    out.push(
+      stroke([r[a], r[a + 1], r[b], r[b + 1]], style.colour, style.width, {
+        altitude: airborne ? [r[a + 2], r[b + 2]] : null,
+        opacity: style.opacity * look.faint,
+        dashed: away,
+        cased: full,
+        arrow: full,
+      }),
+    );
+    if (away && !marks.length) marks.push(...cross(r[b], r[b + 1], palette.pin, (full ? 0.06 : 0.028) * look.size));
+  }
+  return [...out, ...marks];
+}
+
 /** The mark of leaving the corridor. */
 export function cross(x: number, y: number, colour: string, size: number): Stroke[] {
-  const more = { element: 'corridor' as const, opacity: size > 0.06 ? 0.9 : 0.7 };
+  const more = { element: 'corridor' as const, opacity: size > 0.05 ? 0.9 : 0.6 };
   return [
-    stroke([x - size, y - size, x + size, y + size], colour, size > 0.06 ? 2 : 1.4, more),
-    stroke([x - size, y + size, x + size, y - size], colour, size > 0.06 ? 2 : 1.4, more),
+    stroke([x - size, y - size, x + size, y + size], colour, size > 0.05 ? 2 : 1.2, more),
+    stroke([x - size, y + size, x + size, y - size], colour, size > 0.05 ? 2 : 1.2, more),
   ];
 }
 

@@ -90,6 +90,10 @@ export interface Overlays {
   swipe: string | null;
   /** Divider, as a fraction of the picture's width. */
   swipeAt: number;
+  /** Second layer on a map of its own beside the first (2-D only), or null. */
+  beside: string | null;
+  /** Index of the path that leads: drawn in full and on top, the others faint; null = all alike. */
+  lead: number | null;
   /** KL budget in nats: the corridor is the sqrt(2 e)-sigma tube. */
   budget: number;
 }
@@ -110,6 +114,8 @@ export const DEFAULT_OVERLAYS: Overlays = {
   route: true,
   swipe: null,
   swipeAt: 0.5,
+  beside: null,
+  lead: null,
   budget: 2,
 };
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ridgeline.landscape.lessons.numbers.setup import Numbers, learner_of, path_kl
 from ridgeline.landscape.world.live import World
 
-CASES = {
+CASES: dict[str, dict[str, Any]] = {
     "1": {"epochs": 1},
     "5": {"epochs": 5},
     "20": {"epochs": 20},

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ridgeline.landscape.lessons.numbers.setup import Numbers, cosines, learner_of
 from ridgeline.landscape.world.live import World
 
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "cosine_time": {"baseline": "time"},
     "cosine_exact": {"baseline": "exact", "lam": 0.95},
     "cosine_exact_0": {"baseline": "exact", "lam": 0.0},

@@ -11,7 +11,10 @@ ITERATIONS = 40
 
 
 def compute(seed: int) -> Numbers:
-    """success (exact), dead_G measured on 4,096 paths, expected_G by p^G + (1 - p)^G, success_end after 40 iterations."""
+    """success (exact), dead_G measured on 4,096 paths, expected_G by p^G + (1 - p)^G.
+
+    success_end: exact, after 40 iterations.
+    """
     found: Numbers = {}
     for size in SIZES:
         learner = learner_of(7, seed, group=size, paths=PATHS)

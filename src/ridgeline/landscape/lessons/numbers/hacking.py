@@ -1,4 +1,4 @@
-"""Lesson 9: gold and proxy while the proxy is optimised: without a leash, with one, with one put on too late."""
+"""Lesson 9: gold and proxy while the proxy is optimised: no leash, a leash, one put on too late."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ EVERY = 4
 
 
 def compute(seed: int) -> Numbers:
-    """Three runs: TRPO at beta 0; PPO at beta 0.45; PPO at beta 0.6 from the hacked policy and from the reference."""
+    """TRPO at beta 0; PPO at beta 0.45 (leashed_); at 0.6, hacked before (late_) or not (early_).
+
+    Returns in reward units, KL in nats per path, objectives of J_proxy - beta KL.
+    """
     free = learner_of(9, seed)
     found = {"proxy_start": returns(free, "proxy"), "gold_start": returns(free)}
     golds = _train(free, UNLEASHED)

@@ -18,7 +18,10 @@ def compute(seed: int) -> Numbers:
     found: Numbers = {"pairs": float(COUNTS[0])}
     for count in COUNTS:
         found |= {f"{name}_{count}": value for name, value in learned(seed, count, 0.0).items()}
-    return {**found, **{name: found[f"{name}_{COUNTS[0]}"] for name in ("agreement", "gold_peak", "gold_end")}}
+    return {
+        **found,
+        **{name: found[f"{name}_{COUNTS[0]}"] for name in ("agreement", "gold_peak", "gold_end")},
+    }
 
 
 def learned(seed: int, count: int, noise: float) -> Numbers:

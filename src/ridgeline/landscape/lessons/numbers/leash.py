@@ -11,7 +11,7 @@ ITERATIONS = 60
 
 
 def compute(seed: int) -> Numbers:
-    """At beta 0.3: return, kl, objective, optimum; the same with _short at beta 2. kl_best_of_16 for scale."""
+    """At beta 0.3: return, kl, objective, optimum; with _short at beta 2. kl_best_of_16 for scale."""
     found: Numbers = {"kl_best_of_16": kl_of_best_of_n(16)}
     for ending, beta in (("", LONG), ("_short", SHORT)):
         learner = learner_of(8, seed, beta=beta)

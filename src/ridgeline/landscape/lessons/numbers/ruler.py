@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -71,7 +72,7 @@ def _directions(training: Tensor, seed: int) -> dict[str, Tensor]:
 
 def _random_walk(trail: list[Tensor], seed: int) -> np.ndarray:
     """As many steps of the same sizes, in directions drawn at random."""
-    sizes = np.array([float((b - a).norm()) for a, b in zip(trail, trail[1:], strict=False)])
+    sizes = np.array([float((b - a).norm()) for a, b in pairwise(trail)])
     steps = np.random.default_rng([seed, 13]).standard_normal((len(sizes), len(trail[0])))
     steps *= (sizes / np.linalg.norm(steps, axis=1))[:, None]
     return np.concatenate([np.zeros((1, len(trail[0]))), steps.cumsum(0)])

@@ -1,4 +1,4 @@
-"""What the measurements of the lessons share: learners set up as a lesson has them, and what they are asked."""
+"""What the measurements of the lessons share: learners as a lesson sets them up, and what they are asked."""
 
 from __future__ import annotations
 
@@ -28,7 +28,12 @@ def reference_of(terrain: Terrain, seed: int) -> GaussianPolicy:
 
 
 def learner_of(
-    number: int, seed: int, *, terrain: Terrain | None = None, policy: GaussianPolicy | None = None, **changes: Any
+    number: int,
+    seed: int,
+    *,
+    terrain: Terrain | None = None,
+    policy: GaussianPolicy | None = None,
+    **changes: Any,
 ) -> Learner:
     """A learner with the lesson's settings and these changes, at the reference unless a policy is given."""
     lesson = load(number)

@@ -21,7 +21,7 @@ _HALVINGS = 40
 
 
 def compute(seed: int) -> Numbers:
-    """budget, kl_step (nats per action); after 15 iterations gain_natural, gain_plain at kl_equal nats per path.
+    """budget, kl_step (nats per action); after 15 iterations gain_natural, gain_plain at kl_equal (nats).
 
     promised, kept: gain of the surrogate and of J for a step of 0.5 nats per action from the reference;
     rejected: trials of the line search that were not taken there. start_*: the gains at the reference.
