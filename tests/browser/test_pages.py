@@ -68,7 +68,9 @@ def test_pages_load_and_meet_wcag_aa(visit: Visit, name: str, theme: str) -> Non
     assert visit.page.locator("main").inner_text().strip()
     assert visit.page.locator("h1").count() == 1
     assert visit.page.evaluate("document.documentElement.dataset.theme") == theme
-    dark = visit.page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(17, 21, 26)"
+    dark = (
+        visit.page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(17, 21, 26)"
+    )
     assert dark == (theme == "dark")
     overflow = visit.page.evaluate("document.documentElement.scrollWidth - innerWidth")
     assert overflow <= 0, f"the page is {overflow} px wider than the window"

@@ -248,7 +248,7 @@ def test_without_webgl_the_map_takes_over(browser_without_webgl: Browser, studio
     assert not visit.page.evaluate("!!document.createElement('canvas').getContext('webgl2')")
     stats = visit.open("world", still=1)
     assert stats["view"] == "2d"
-    assert "WebGL" in visit.page.get_by_role("status").first.inner_text()
+    assert visit.page.get_by_role("status").filter(has_text="WebGL").is_visible()
     assert visit.canvas_colours() > 50
     assert_pin_stands_on_the_terrain(visit)
     visit.check()

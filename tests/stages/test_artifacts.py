@@ -39,7 +39,7 @@ def test_environment(run: Path) -> None:
     environment = _json(run / "environment.json")
     assert (environment["device"], environment["dtype"], environment["engine"]) == ("cpu", "float32", "local")
     assert environment["versions"]["torch"] == torch.__version__
-    assert {"python", "platform", "sampler", "allocator"} <= environment.keys()
+    assert {"python", "platform", "kernels", "allocator"} <= environment.keys()
 
 
 def test_inputs_are_the_hashes_of_every_data_file(run: Path, world: Path) -> None:

@@ -141,7 +141,7 @@ def write_fake_run(path: Path, *, prompts: int = 40) -> Path:
         "python": "3.11.9",
         "platform": "Linux-6.1-x86_64",
         "versions": {"ridgeline": "0.1.0", "torch": "2.13.0", "transformers": "5.9.0", "numpy": "2.3.1"},
-        "sampler": "plain (transformers)",
+        "kernels": "compiled",
         "engine": "local",
     }
     write_atomic(path / "environment.json", json.dumps(environment))

@@ -45,7 +45,7 @@ describe('messages', () => {
 
 describe('the address', () => {
   it('carries overlays, camera, pin and settings there and back', () => {
-    const overlays = { ...DEFAULT_OVERLAYS, valueSheet: true, corridor: false, budget: 3.5, swipe: 'proxy' };
+    const overlays = { ...DEFAULT_OVERLAYS, lead: 0, valueSheet: true, corridor: false, budget: 3.5, swipe: 'proxy', beside: 'proxy' };
     const query = new URLSearchParams();
     for (const [name, value] of Object.entries(overlayChanges(overlays))) if (value !== null) query.set(name, String(value));
     expect(overlaysFrom(query)).toEqual(overlays);

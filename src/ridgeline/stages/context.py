@@ -16,7 +16,7 @@ from ridgeline.models.load import LanguageModel, load_model
 from ridgeline.models.probe import head_is_known, supports_packing
 from ridgeline.models.score_model import ScoreModel, load_score_model
 from ridgeline.rollout.draws import text_key
-from ridgeline.rollout.plain import PlainSampler
+from ridgeline.rollout.native import new_sampler
 from ridgeline.rollout.request import PromptRequest
 from ridgeline.schema.errors import UsageError
 from ridgeline.schema.recipe import Recipe
@@ -100,6 +100,9 @@ class StageContext:
         )
         if work.layout == "packed" and not supports_packing(model.module, longest):
             raise UsageError('this model does not support work.layout = "packed"; use "auto".')
+        sampler, kind = new_sampler(model.module, model.tokenizer, stop_ids(model))
+        if optimiser is not None:
+            self.run.event("sampler", stage=self.folder.name, role=role, sampler=kind)
         engine.add(
             role,
             model.module,
@@ -107,7 +110,7 @@ class StageContext:
             packed=packed,
             tokens_per_microbatch=work.tokens_per_microbatch,
             optimiser=optimiser,
-            sampler=PlainSampler(model.module, model.tokenizer, stop_ids(model)),
+            sampler=sampler,
             recompute=work.checkpointing and optimiser is not None,
             persistent=persistent,
         )

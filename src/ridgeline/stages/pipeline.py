@@ -15,6 +15,7 @@ import torch
 
 from ridgeline.data.sources import fingerprint
 from ridgeline.models.hardware import describe, resolve_device, resolve_dtype
+from ridgeline.models.kernels import kernels_note
 from ridgeline.schema.errors import RunError, UsageError
 from ridgeline.schema.recipe import Recipe, sources_of
 from ridgeline.schema.run_folder import RunFolder, without_none, write_atomic
@@ -181,7 +182,7 @@ def _environment(run: RunFolder, recipe: Recipe, resume: bool) -> tuple[torch.de
         "versions": {
             name: version(name) for name in ("ridgeline", "torch", "transformers", "tokenizers", "numpy")
         },
-        "sampler": "plain (transformers)",
+        "kernels": kernels_note(),
         "engine": "local",
         "allocator": allocator,
     }

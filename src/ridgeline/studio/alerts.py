@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ridgeline.studio.figures import figure
 from ridgeline.studio.lines import HIGH, LOW
 from ridgeline.studio.tables import Table
 
@@ -80,7 +81,7 @@ def parting(curves: Curves) -> Alert | None:
     least = [_noise(table, name, width) for name in names]
     if fell <= least[0] or rose <= least[1]:
         return None
-    text = f"Gold falls (by {fell:.3g}) while the proxy rises (by {rose:.3g}) since step {steps[top]}."
+    text = f"Gold falls (by {figure(fell)}) while the proxy rises (by {figure(rose)}) since step {steps[top]}."
     return Alert(int(steps[top]), "over_optimisation", "critical", text)
 
 
@@ -120,10 +121,14 @@ def collapse(curves: Curves) -> Alert | None:
     for end in range(1, len(steps)):
         # The values of a stage are one a step, but a resumed run may leave gaps.
         start = int(np.searchsorted(steps, steps[end] - ENTROPY_STEPS))
-        top = float(entropy[start:end].max()) if start < end else 0.0
-        if top > 0 and entropy[end : end + 3].mean() <= top / 2:
-            span = int(steps[end] - steps[start])
-            text = f"Entropy halved in {span} steps: from {top:.3g} to {entropy[end]:.3g} nats per token."
+        if start == end:
+            continue
+        highest = start + int(np.argmax(entropy[start:end]))
+        top = float(entropy[highest])
+        # Half at this step, and not at this step alone.
+        if top > 0 and max(entropy[end], entropy[end : end + 3].mean()) <= top / 2:
+            span = int(steps[end] - steps[highest])
+            text = f"Entropy halved in {span} step{'s' if span > 1 else ''}: from {figure(top)} to {figure(entropy[end])} nats per token."
             return Alert(int(steps[end]), "entropy", "warning", text)
     return None
 
@@ -134,7 +139,7 @@ def leap(curves: Curves) -> Alert | None:
     for end in range(WINDOW, len(steps)):
         before = float(np.median(np.abs(kl[end - WINDOW : end])))
         if kl[end] > KL_LEAST and kl[end] > KL_FACTOR * max(before, KL_LEAST / KL_FACTOR):
-            text = f"KL jumped from {before:.3g} to {kl[end]:.3g} nats per completion in one step."
+            text = f"KL jumped from {figure(before)} to {figure(kl[end])} nats per completion in one step."
             return Alert(int(steps[end]), "kl_jump", "warning", text)
     return None
 

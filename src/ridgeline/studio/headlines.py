@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ridgeline.studio.figures import polished
 from ridgeline.studio.safe import finite, sendable, whole
 
 
@@ -32,9 +33,9 @@ def headline(
 
     try:
         if result is not None:
-            return str(sendable(highlight(name, kind, result))) or None
+            return polished(str(sendable(highlight(name, kind, result)))) or None
         pairs = {key: (value[0], value[1]) for key, value in last.items() if _is_pair(value)}
-        return str(sendable(shown_metrics(kind, pairs, _monitors(kind, config)))) or None
+        return polished(str(sendable(shown_metrics(kind, pairs, _monitors(kind, config))))) or None
     except (TypeError, ValueError, KeyError, AttributeError, IndexError, OverflowError, ZeroDivisionError):
         return None  # a result that somebody wrote by hand has no headline
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ridgeline.studio.figures import figure
 from ridgeline.studio.lines import HIGH, LOW
 from ridgeline.studio.run_reader import RunReader
 from ridgeline.studio.safe import finite
@@ -141,7 +142,7 @@ def _verdict(peak: dict[str, Any], points: list[dict[str, Any]]) -> str:
         return "Gold was highest at the last evaluation, so no over-optimisation was seen."
     if peak["fall"] is None:
         return f"Gold was highest at step {peak['step']}; too few prompts to say whether it fell since."
-    drop = f"{peak['fall']:.3g} [{peak['fall_low']:.3g}, {peak['fall_high']:.3g}]"
+    drop = f"{figure(peak['fall'])} [{figure(peak['fall_low'])}, {figure(peak['fall_high'])}]"
     if peak["over_optimised"]:
         return (
             f"Over-optimised: since its peak at step {peak['step']} gold fell by {drop} "

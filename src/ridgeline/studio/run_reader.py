@@ -102,9 +102,15 @@ class RunReader:
             return "failed"
         if time.time() - (self.updated or 0.0) < FRESH:
             return "running"
-        if self.kind == "world":
+        if self.kind == "world" or self._is_evaluation:
             return "finished"
         return "interrupted" if self.events else "damaged"
+
+    @property
+    def _is_evaluation(self) -> bool:
+        """``ridgeline evaluate`` writes a folder of finished stages, and no events."""
+        stages = [stage for stage in self.stages.values() if stage.started]
+        return not self.events and bool(stages) and all(stage.result is not None for stage in stages)
 
     @property
     def problem(self) -> str | None:
@@ -114,7 +120,7 @@ class RunReader:
         if self.kind == "run":
             if self.recipe_text is None:
                 told.append("recipe.toml is missing.")
-            if not self.events:
+            if not self.events and not self._is_evaluation:
                 told.append("events.jsonl holds no events.")
             ended = self.events[-1].get("kind") if self.events else None
             if state == "interrupted" and ended != "interrupted":

@@ -212,8 +212,9 @@ class LocalEngine:
                 role.optimiser.load(folder / f"{name}.safetensors")
             elif role.persistent:
                 self.averages[name] = load_file(folder / f"{name}.safetensors")
-                for key, weight in role.weights.items():
-                    weight.data.copy_(self.averages[name][key])
+                with torch.no_grad():
+                    for key, weight in role.weights.items():
+                        weight.copy_(self.averages[name][key])
 
     def versions(self) -> dict[str, int]:
         return {name: role.version for name, role in self.roles.items()}

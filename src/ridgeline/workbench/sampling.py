@@ -12,7 +12,7 @@ from ridgeline.models.hardware import resolve_device, resolve_dtype
 from ridgeline.models.load import LanguageModel
 from ridgeline.models.load import load_model as load_by_name
 from ridgeline.rewards.combine import RewardSet, function_reward
-from ridgeline.rollout.plain import PlainSampler
+from ridgeline.rollout.native import new_sampler
 from ridgeline.rollout.request import PromptRequest
 from ridgeline.schema.errors import UsageError
 from ridgeline.schema.records import Message, Sample
@@ -64,7 +64,7 @@ def sample(
         )
         for number, (messages, row) in enumerate(zip(conversations, columns, strict=True))
     ]
-    sampler = PlainSampler(model.module, model.tokenizer, stop_ids(model))
+    sampler, _ = new_sampler(model.module, model.tokenizer, stop_ids(model))
     return sampler(requests, sampling, seed=seed, step=0)
 
 

@@ -15,7 +15,7 @@ export function number(value: number | null | undefined, digits = 3): string {
     const decimals = Math.max(0, Math.min(6, digits - 1 - Math.floor(Math.log10(size))));
     text = value.toLocaleString('en-US', { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
   }
-  return text.replace('-', MINUS);
+  return text.replaceAll('-', MINUS);
 }
 
 /** A number with its sign always written. */
@@ -62,9 +62,15 @@ export function count(amount: number, one: string, many = `${one}s`): string {
   return `${amount.toLocaleString('en-US')} ${amount === 1 ? one : many}`;
 }
 
+/** A function of a file by its last part ("/data/gold.py:gold" -> "gold.py:gold"), any other name as it is. */
+export function lastPart(name: string): string {
+  return name.replace(/^.*\/(?=[^/:]+\.py:\w+$)/, '');
+}
+
 /** A name from a file (snake case, slashes) as words: "reward/random_coin" -> "reward / random coin". */
 export function words(name: string): string {
-  return name.replaceAll('_', ' ').replaceAll('/', ' / ');
+  const short = lastPart(name);
+  return /\.py:\w+$/.test(short) ? short : short.replaceAll('_', ' ').replaceAll('/', ' / ');
 }
 
 // Control, format (bidirectional overrides, zero-width), surrogate and line-separator characters, and tags.

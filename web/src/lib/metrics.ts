@@ -1,5 +1,7 @@
 // What is known of the logged metrics: name, unit, how to read it, and the heading it stands under.
 
+import { words } from './format';
+
 export const GROUPS = ['Reward', 'Leash', 'Policy', 'Preference', 'Length', 'Critic', 'Optimiser', 'Speed', 'Other'] as const;
 export type GroupName = (typeof GROUPS)[number];
 
@@ -93,10 +95,11 @@ const SELECTION: Record<string, string> = {
 };
 
 function plain(name: string | undefined): string {
-  return (name ?? '').replaceAll('_', ' ').replaceAll('/', ', ');
+  return words(name ?? '').replaceAll(' / ', ', ');
 }
 
 function capital(text: string): string {
+  if (/\.py:\w+$/.test(text)) return text;
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 

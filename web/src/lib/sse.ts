@@ -49,6 +49,14 @@ export class Stream {
     return () => this.listeners[kind].delete(listener);
   }
 
+  /** Waits until the server sends what is new from now on, but not for ever: a page without it is still a page. */
+  async opened(limit = 1000): Promise<void> {
+    const open = (): boolean => this.source?.readyState === EventSource.OPEN;
+    for (const begin = performance.now(); !open() && performance.now() - begin < limit; ) {
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  }
+
   close(): void {
     this.source?.close();
     this.source = null;

@@ -27,15 +27,16 @@ export class StageSeries {
     readonly range: { from?: number; to?: number } = {},
   ) {}
 
-  /** Starts listening first and fetches then, so that no point falls between the two. */
-  start(): () => void {
+  /** Starts listening first and fetches then, so that no point falls between the two. `runs`: all that the page
+   * follows, where it follows several. */
+  start(runs = [this.run]): () => void {
     untrack(() => {
-      stream.watch([this.run]);
+      stream.watch(runs);
       this.undo.push(
         stream.on('points', (message) => this.take(message)),
         stream.on('reset', () => void this.fetch()),
       );
-      void this.fetch();
+      void stream.opened().then(() => !this.aborted.signal.aborted && this.fetch());
     });
     return () => this.stop();
   }

@@ -64,9 +64,9 @@ export interface Filled {
 
 function tex(value: number | null | undefined): string | null {
   if (value === null || value === undefined || !Number.isFinite(value)) return null;
-  const text = number(value, 3).replace('−', '-').replaceAll(',', '');
+  const text = number(value, 3).replaceAll('−', '-').replaceAll(',', '');
   const [mantissa, exponent] = text.split('e');
-  return exponent ? `${mantissa} \\times 10^{${exponent.replace('−', '-')}}` : text;
+  return exponent ? `${mantissa} \\times 10^{${exponent.replaceAll('−', '-')}}` : text;
 }
 
 function minus(a: string, b: string): string {
@@ -100,7 +100,7 @@ export function filled(answer: TokensAnswer, token: Token): Filled[] {
     logp: logp && `${logp} \\;\\Rightarrow\\; p = ${tex(Math.exp(token.logp!))}`,
     kl: old && ref && kl && `${minus(old, ref)} = ${kl}`,
     advantage: advantage && `A_t = ${advantage}`,
-    ratio: ratio && old && logp && `e^{\\,${minus(old, logp)}} = ${ratio}`,
+    ratio: ratio && old && logp && `e^{\\,${minus(old, logp)}} = ${token.ratio!.toFixed(3)}`,
     loss: loss(formulas.loss ?? '', token, learner),
     value: value && `V = ${value}`,
   };

@@ -71,7 +71,7 @@ class Live:
         world = self.world
         meta = {**world.numbers(resolution), "optimum": world.best(), "playing": False, **self._about()}
         blocks = {**world.blocks(PARTS, resolution), **self._pair(resolution)}
-        return meta, blocks
+        return meta, {**blocks, **figures.lines(self.lesson.number, world)}
 
     def judge(self, answer: str, count: int = 30, noise: float = 0.0) -> Answer:
         """Take an answer to the pair on show, or simulate `count` of them; the ground that was learned.

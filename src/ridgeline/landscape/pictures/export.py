@@ -1,4 +1,4 @@
-"""A figure as PNG, PDF or SVG; an SVG is given a title, a description and the letters that it uses."""
+"""A figure as PNG (of few bytes), PDF or SVG (with a description and the letters that it uses)."""
 
 from __future__ import annotations
 
@@ -14,21 +14,44 @@ from ridgeline.landscape.record.writer import write_bytes
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-DPI = 200
+DPI = 160
+COLOURS = 256
+"""Of a PNG: its colours are chosen from the whole picture and mixed by dots between, at a third of the bytes."""
 
 
 def save(figure: Figure, out: Path, title: str, description: str) -> None:
     """Write ``figure`` in the format of the suffix of ``out``; the file is complete or absent."""
     kind = out.suffix.lower().lstrip(".")
     stream = io.BytesIO()
-    options = {"png": {"Software": None, "Title": title}, "pdf": {"Title": title, "CreationDate": None}}
+    options = {"png": {"Software": None}, "pdf": {"Title": title, "CreationDate": None}}
     metadata = options.get(kind, {"Date": None, "Title": title, "Creator": None})
     figure.savefig(stream, format=kind, dpi=DPI, facecolor=figure.get_facecolor(), metadata=metadata)
     data = stream.getvalue()
     if kind == "svg":
         data = accessible(data.decode(), title, description).encode()
+    elif kind == "png":
+        data = with_palette(data, title, description)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(out, data)
+
+
+def with_palette(png: bytes, title: str, description: str) -> bytes:
+    """The same picture with COLOURS colours, and with its title and description as text."""
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    whole = Image.open(io.BytesIO(png)).convert("RGB")
+    # Every fourth pixel is enough to choose from. Maximal coverage keeps thin lines in their own colours,
+    # which the average over the many pixels of the ground would swallow.
+    sample = whole.resize((whole.width // 4, whole.height // 4), Image.Resampling.NEAREST)
+    palette = sample.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=4)
+    text = PngInfo()
+    text.add_itxt("Title", title)
+    text.add_itxt("Description", description)
+    stream = io.BytesIO()
+    reduced = whole.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
+    reduced.save(stream, "png", optimize=True, dpi=(DPI, DPI), pnginfo=text)
+    return stream.getvalue()
 
 
 def accessible(svg: str, title: str, description: str) -> str:

@@ -184,7 +184,12 @@ def signed(value: float) -> str:
 
 
 def _named(axis: Any) -> str:
-    return f"{axis.name} ({axis.unit})" if axis.unit else str(axis.name)
+    """"name (unit)"; with one pair of brackets where the name has its own."""
+    if not axis.unit:
+        return str(axis.name)
+    if axis.name.endswith(")"):
+        return f"{axis.name[:-1]}; {axis.unit})"
+    return f"{axis.name} ({axis.unit})"
 
 
 def _readable(scene: Scene, level: float) -> str:

@@ -165,15 +165,16 @@ def _draw_path(
         (*to_rgba(theme.accent if a >= 0 else theme.cool)[:3], (1.0 if strong else 0.6) * f)
         for a, f in zip(advantage, fade, strict=True)
     ]
-    widths = (0.5 + THICK * size) * scale
+    widths = ((1.1 if strong else 0.5) + THICK * size) * scale
     segments = np.stack([path[:-1, :2], path[1:, :2]], axis=1)
     if strong:
         casing = LineCollection(
             [path[:, :2]],
             colors=theme.surface,
-            linewidths=(THICK + 3.2) * scale,
-            alpha=0.9,
+            linewidths=(THICK + 1.6) * scale,
+            alpha=0.8,
             capstyle="round",
+            joinstyle="round",
             zorder=6,
         )
         axes.add_collection(casing, autolim=False)

@@ -23,7 +23,8 @@ def draw_strip(axes: Axes, scene: Scene) -> None:
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_visible(False)
     axes.axhline(0, color=theme.ink, linewidth=0.7, zorder=3)
-    axes.set_xlim(0.4, len(path) - 0.4)
+    # The beginning of a text has a value, and no reward: it is shown; the start of a walk is not.
+    axes.set_xlim(0.4 if scene.is_exact else -0.4, len(path) - 0.4)
     axes.tick_params(length=0, labelsize=7, labelcolor=theme.muted, pad=3)
     steps = np.arange(1, len(path))
     heights = path[1:, ALTITUDE].astype(float)
@@ -46,7 +47,7 @@ def draw_strip(axes: Axes, scene: Scene) -> None:
         bars = axes.bar(
             steps[chosen],
             heights[chosen],
-            width=0.78,
+            width=0.78 if scene.is_exact else 0.16,
             color=colour,
             edgecolor=theme.paper,
             hatch=hatch,
@@ -64,17 +65,26 @@ def draw_strip(axes: Axes, scene: Scene) -> None:
         mark.set_gid("strip-pin")
     axes.set_yticks(_ticks(*axes.get_ylim()))
     axes.set_yticklabels([signed(tick) for tick in axes.get_yticks()])
-    stride = max(1, round((len(path) - 1) / 12))
-    axes.set_xticks(range(stride, len(path), stride))
+    _draw_times(axes, scene, len(path))
     what = (
         f"Altitude strip: the {scene.layer} reward of every step"
         if rewarded.all()
         else "Value on the way, reward at the end"
     )
     axes.set_title(what, fontsize=8.5, color=theme.ink, loc="left", pad=9)
-    axes.set_xlabel(
-        "step t of the path drawn strongest", fontsize=CAPTION, color=theme.muted, loc="right", labelpad=2
-    )
+
+
+def _draw_times(axes: Axes, scene: Scene, rows: int) -> None:
+    """Steps of a walk; of a text the shares of its tokens that have been written."""
+    if scene.is_exact:
+        stride = max(1, round((rows - 1) / 12))
+        axes.set_xticks(range(stride, rows, stride))
+        name = "step t of the path drawn strongest"
+    else:
+        shares = [f"{100 * (row + 1) / rows:.0f} %" for row in range(rows)]
+        axes.set_xticks(range(rows), shares)
+        name = "share of the text of the path drawn strongest"
+    axes.set_xlabel(name, fontsize=CAPTION, color=scene.theme.muted, loc="right", labelpad=2)
 
 
 def strip_sum(scene: Scene) -> float:

@@ -128,7 +128,7 @@ def _record(folder: Path, learner: Learner) -> RecordWriter:
     writer.manifest(
         Manifest(
             kind="exact",
-            title=f"{settings.algorithm} on {terrain.title}",
+            title=_title(settings.algorithm, terrain.title),
             seeds=(settings.seed,),
             axes=Axes(method="state", x=Axis(name="x", range=sides), y=Axis(name="y", range=sides)),
             altitude=Altitude(
@@ -200,3 +200,10 @@ def _honesty(learner: Learner, measures: Measures, scalars: Mapping[str, float |
         f"V, J and KL exact on a {measures.resolution} x {measures.resolution} grid | "
         f"KL {scalars['kl']:.2f} nats per path | {paths} of {settings.paths} paths | seed {settings.seed}"
     )
+
+
+def _title(algorithm: str, terrain: str) -> str:
+    """``PPO on the ravine``."""
+    article, _, rest = terrain.partition(" ")
+    place = f"{article.lower()} {rest}" if article in ("The", "A", "One", "Two", "You") and rest else terrain
+    return f"{algorithm.upper()} on {place}"

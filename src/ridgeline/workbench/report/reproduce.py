@@ -16,7 +16,7 @@ def reproduce(run: RunData) -> str:
     pairs = [("Seed", text(run.recipe.get("seed", "")))]
     pairs += [
         (key.capitalize(), text(run.environment[key]))
-        for key in ("python", "platform", "sampler", "engine", "dtype")
+        for key in ("python", "platform", "kernels", "engine", "dtype")
         if run.environment.get(key)
     ]
     if isinstance(versions, dict):

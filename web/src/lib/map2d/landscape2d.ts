@@ -1,6 +1,7 @@
 // The 2-D view: a printed relief map. Canonical: it needs no WebGL, prints, exports, and speaks to screen readers.
 import { Model } from '../scene/model';
 import { Overlay, type Projection } from '../scene/overlay';
+import type { Room } from '../scene/orbit';
 import type { Camera, Drag, Element, Frame, Handle, LandscapeView, Overlays, Pin, Place, Stats, Terrain, Tool } from '../scene/view';
 import { reliefCanvas } from './relief';
 import {
@@ -48,7 +49,7 @@ export class Landscape2D implements LandscapeView, Projection {
 
   constructor(
     host: HTMLElement,
-    private readonly options: { still: boolean; theme: 'light' | 'dark' },
+    private readonly options: { still: boolean; theme: 'light' | 'dark'; room?: (width: number) => Room },
   ) {
     this.element = document.createElement('div');
     this.element.className = 'rl-view rl-map';
@@ -113,13 +114,14 @@ export class Landscape2D implements LandscapeView, Projection {
   private sheet(): Sheet {
     const { x, y } = this.model.ground;
     const room = this.room();
-    const free = Math.min((room.wide - 2 * MARGIN) / (x[1] - x[0]), (room.tall - 2 * MARGIN) / (y[1] - y[0]));
+    const above = Math.max(MARGIN - 8, this.options.room?.(this.width).top ?? 0);
+    const free = Math.min((room.wide - 2 * MARGIN) / (x[1] - x[0]), (room.tall - above - MARGIN) / (y[1] - y[0]));
     const unit = Math.max(4, free) / this.state.distance;
     const [cx, cy] = this.state.target;
     const middle: Place = { x: (x[0] + x[1]) / 2 + cx, y: (y[0] + y[1]) / 2 + cy };
     return {
       left: room.wide / 2 - (middle.x - x[0]) * unit,
-      top: room.tall / 2 - (y[1] - middle.y) * unit - 4,
+      top: (room.tall + above - MARGIN) / 2 - (y[1] - middle.y) * unit,
       unit,
       x,
       y,

@@ -255,6 +255,10 @@ export function tickPlaces([low, high]: [number, number]): number[] {
   return out;
 }
 
+function within([low, high]: [number, number], value: number, margin: number): boolean {
+  return value > low + margin && value < high - margin;
+}
+
 /** Labels of the map beside: its numbers, its summits, and the names of both layers. */
 export function besideLabels(model: Model, sheet: Sheet, other: string, shift: [number, number]): Label[] {
   const name = (text: string): Label => ({
@@ -297,8 +301,10 @@ export function mapLabels(model: Model, sheet: Sheet, layer = model.terrain.acti
       .flatMap((points) => ashore(points, mask))
       .sort((a, b) => b.length - a.length)[0];
     if (!longest || longest.length < 40) continue;
-    const middle = 2 * Math.floor(longest.length / 6);
-    push(valueText(level, model.levels.step < 0.1 ? 3 : 2), longest[middle], longest[middle + 1], 'ghost', 8);
+    const inside = (i: number): boolean => within(sheet.x, longest[i], 20 / sheet.unit) && within(sheet.y, longest[i + 1], 12 / sheet.unit);
+    let at = 2 * Math.floor(longest.length / 6);
+    while (at + 3 < longest.length && !inside(at)) at += 2;
+    if (inside(at)) push(valueText(level, model.levels.step < 0.1 ? 3 : 2), longest[at], longest[at + 1], 'line', 8);
   }
   return out;
 }
@@ -365,12 +371,13 @@ function labelsMarkup(model: Model, sheet: Sheet, labels: Label[], width: number
     mark: model.palette.ink,
     mint: model.palette.mint,
     ghost: model.palette.muted,
+    line: model.palette.ink,
   };
   return place(anchors, width, height)
     .map((box, i) => {
       if (!box) return '';
       const { text, tone } = labels[i];
-      const weight = tone === 'ghost' || tone === 'axis' ? 400 : 600;
+      const weight = ['ghost', 'axis', 'line'].includes(tone) ? 400 : 600;
       return (
         `<text x="${round(box.left + anchors[i].width / 2)}" y="${round(box.top + 12)}" text-anchor="middle" font-size="12" font-weight="${weight}" ` +
         `fill="${tones[tone]}" stroke="${model.palette.paper}" stroke-width="3" stroke-opacity="0.75" paint-order="stroke">${escape(text)}</text>`

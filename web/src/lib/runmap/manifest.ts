@@ -91,6 +91,13 @@ export function outside(scalars: Scalars): Outside[] {
   return out;
 }
 
+/** Names short enough to stand at the edge of the picture; the whole ones are in the panel. */
+export function axisNames(manifest: MapManifest): { x: string; y: string } | undefined {
+  if (manifest.kind !== 'lm') return undefined;
+  const x = { reward_axis: 'reward axis, σ', drift: 'drift axis, σ', pca: 'first axis, σ' }[manifest.axes.method];
+  return { x: x ?? manifest.axes.x.name, y: 'main axis of the rest, σ' };
+}
+
 const CHARTS_LM = ['kl', 'shown', 'outside_99', 'outside_90', 'length'];
 const CHARTS_EXACT = ['return_gold', 'return_proxy', 'kl', 'entropy', 'clip_fraction', 'gradient_cosine', 'success'];
 
@@ -116,7 +123,7 @@ const NAMES: Record<string, string> = {
 
 export function scalarName(manifest: MapManifest, name: string): string {
   const layer = name.startsWith('altitude_') ? name.slice('altitude_'.length) : null;
-  if (layer !== null) return `mean ${manifest.details?.layers?.[layer] ?? layer}`;
+  if (layer !== null) return `mean ${(manifest.details?.layers?.[layer] ?? layer).replaceAll('_', ' ')}`;
   return NAMES[name] ?? name.replaceAll('_', ' ');
 }
 

@@ -63,3 +63,33 @@ export function factsOf(points: Float32Array, row: number): PointFacts {
   const [x, y, reward, gold, advantage, kl, length, prompt] = points.subarray(row * WIDTH, (row + 1) * WIDTH);
   return { x: x!, y: y!, reward: reward!, gold: gold!, advantage: advantage!, kl: kl!, length: length!, prompt: prompt! };
 }
+
+/** The path that ends at a point, among paths given as offsets and rows of six; null when its path is not stored. */
+export function pathTo(paths: { offsets: Int32Array; rows: Float32Array } | null, x: number, y: number): number | null {
+  if (!paths) return null;
+  for (let p = 0; p + 1 < paths.offsets.length; p++) {
+    const last = (paths.offsets[p + 1]! - 1) * 6;
+    if (Math.abs(paths.rows[last]! - x) < 1e-5 && Math.abs(paths.rows[last + 1]! - y) < 1e-5) return p;
+  }
+  return null;
+}
+
+/** Paths of unfinished texts fly level, for they have no reward yet, and land on the ground at their end. */
+export function flown(
+  paths: { offsets: Int32Array; rows: Float32Array },
+  only: number | null,
+  cruise: number,
+  ground: (x: number, y: number) => number,
+): { offsets: Int32Array; rows: Float32Array } {
+  const [from, to] = only === null ? [0, paths.offsets.length - 1] : [only, only + 1];
+  const base = paths.offsets[from]!;
+  const rows = paths.rows.slice(base * 6, paths.offsets[to]! * 6);
+  const offsets = paths.offsets.slice(from, to + 1).map((each) => each - base);
+  for (let p = 0; p + 1 < offsets.length; p++) {
+    for (let i = offsets[p]!; i < offsets[p + 1]!; i++) {
+      const landed = i === offsets[p + 1]! - 1;
+      rows[i * 6 + 2] = landed ? ground(rows[i * 6]!, rows[i * 6 + 1]!) : cruise;
+    }
+  }
+  return { offsets, rows };
+}

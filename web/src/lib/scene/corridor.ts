@@ -16,7 +16,7 @@ export function oneIn(nats: number): string {
   const odds = Math.exp(nats);
   if (odds < 10) return `1 in ${odds.toFixed(1)}`;
   if (odds < 1e6) return `1 in ${Math.round(odds).toLocaleString('en')}`;
-  return `1 in 10^${(nats / Math.LN10).toFixed(1)}`;
+  return `1 in 10${[...String(Math.round(nats / Math.LN10))].map((digit) => '⁰¹²³⁴⁵⁶⁷⁸⁹'[Number(digit)]).join('')}`;
 }
 
 interface Ellipse {

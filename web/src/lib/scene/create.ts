@@ -1,5 +1,6 @@
 // The view that this machine can show: 3-D where WebGL2 works, otherwise the 2-D map.
 import { Landscape2D } from '../map2d/landscape2d';
+import type { Room } from './orbit';
 import type { LandscapeView } from './view';
 
 export type Kind = '3d' | '2d';
@@ -15,7 +16,7 @@ export function webgl2(): boolean {
 }
 
 /** three.js is fetched only when a 3-D view is made. */
-export async function createView(host: HTMLElement, kind: Kind, options: { still: boolean; theme: 'light' | 'dark' }): Promise<LandscapeView> {
+export async function createView(host: HTMLElement, kind: Kind, options: { still: boolean; theme: 'light' | 'dark'; room?: (width: number) => Room }): Promise<LandscapeView> {
   if (kind === '3d' && webgl2()) {
     const { Landscape3D } = await import('./landscape3d');
     try {

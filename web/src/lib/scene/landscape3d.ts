@@ -4,7 +4,7 @@ import { mapSvg } from '../map2d/svg';
 import { Field, intersect } from './field';
 import { Ground, MESH } from './ground';
 import { Model } from './model';
-import { control, HOME, Orbit } from './orbit';
+import { control, HOME, Orbit, type Room } from './orbit';
 import { Overlay, type Label, type Projection } from './overlay';
 import { Cloud, PinHead, Table, ValueSheet } from './props';
 import { fogField, maskField, relief } from './relief';
@@ -21,6 +21,8 @@ export interface Options {
   /** No animation, a pixel ratio of one, no multisampling. */
   still: boolean;
   theme: 'light' | 'dark';
+  /** What a page puts over a picture of this width. */
+  room?: (width: number) => Room;
 }
 
 export class Landscape3D implements LandscapeView, Projection {
@@ -29,7 +31,7 @@ export class Landscape3D implements LandscapeView, Projection {
   readonly model = new Model();
   private readonly renderer: THREE.WebGLRenderer;
   private readonly scene = new THREE.Scene();
-  private readonly orbit = new Orbit();
+  private readonly orbit: Orbit;
   private readonly overlay: Overlay;
   private readonly ground = new Ground();
   private readonly second = new Ground();
@@ -64,6 +66,7 @@ export class Landscape3D implements LandscapeView, Projection {
   constructor(host: HTMLElement, options: Options) {
     THREE.ColorManagement.enabled = false;
     this.still = options.still;
+    this.orbit = new Orbit(options.room);
     this.element = document.createElement('div');
     this.element.className = 'rl-view';
     host.append(this.element);
@@ -244,7 +247,8 @@ export class Landscape3D implements LandscapeView, Projection {
       const own = model.terrain.layers[name];
       const fine = model.fine(own.mean, MESH);
       const [mask, fog] = [maskField(own.mask, own.mean, MESH), fogField(own.se, model.range, MESH)];
-      ground.setDetail(own.mean.n < 60);
+      // Software rendering (still mode) is bound by triangles.
+      ground.setDetail(own.mean.n < 60 || this.still);
       ground.setRelief(fine, relief(fine, model.scale), model.scale, this.baseZ, mask, fog);
     };
     layer(model.terrain.active, this.ground);
@@ -257,6 +261,7 @@ export class Landscape3D implements LandscapeView, Projection {
   /** Places that the camera keeps in the picture: the block's foot and a lattice of its ground. */
   private silhouette(): number[] {
     const { x, y } = this.fine;
+    const sheet = this.model.overlays.valueSheet ? this.model.frame.value : null;
     const out: number[] = [];
     for (let row = 0; row <= 12; row++) {
       for (let column = 0; column <= 12; column++) {
@@ -264,6 +269,7 @@ export class Landscape3D implements LandscapeView, Projection {
         const py = y[0] + ((y[1] - y[0]) * row) / 12;
         out.push(px, py, this.model.scale * this.fine.at(px, py));
         if (row % 12 === 0 && column % 12 === 0) out.push(px, py, this.baseZ);
+        if (sheet) out.push(px, py, this.model.scale * this.fine.at(px, py) + this.model.valueScale * sheet.at(px, py));
       }
     }
     return out;
@@ -393,7 +399,9 @@ export class Landscape3D implements LandscapeView, Projection {
   private buildSheet(): void {
     const { model } = this;
     const value = model.frame.value;
-    this.sheet.mesh.visible = model.overlays.valueSheet && value !== null;
+    const shown = model.overlays.valueSheet && value !== null;
+    if (shown || this.sheet.mesh.visible) this.orbit.setShape({ x: this.fine.x, y: this.fine.y, points: this.silhouette() });
+    this.sheet.mesh.visible = shown;
     if (this.sheet.mesh.visible && value) this.sheet.set(value.resample(65), model.ground, model.scale, model.valueScale, model.valueStep);
   }
 

@@ -11,6 +11,14 @@ const RADIANS = Math.PI / 180;
 /** Free room in pixels round the model at the start: left, right, top, bottom; the axes are written in it. */
 const ROOM = { left: 34, right: 34, top: 26, bottom: 40 };
 
+/** What stands over the picture and must not be covered: pixels at the top, and by how much the model leans to the right. */
+export interface Room {
+  lean: number;
+  top: number;
+}
+
+export const FREE: Room = { lean: 0, top: 0 };
+
 /** What the camera looks at: the ground's extent and the places that must stay in the picture. */
 export interface Shape {
   x: [number, number];
@@ -26,8 +34,11 @@ export interface Fit {
   shift: [number, number];
 }
 
-/** The nearest camera in the direction of HOME that has every point in a picture of this size, with room around. */
-export function fitTo(shape: Shape, width: number, height: number, fov = FIELD_OF_VIEW): Fit {
+/**
+ * The nearest camera in the direction of HOME that has every point in a picture of this size, with room around.
+ * The lean is taken as far as there is room for it.
+ */
+export function fitTo(shape: Shape, width: number, height: number, { lean, top }: Room = FREE, fov = FIELD_OF_VIEW): Fit {
   const [cx, cy] = [(shape.x[0] + shape.x[1]) / 2, (shape.y[0] + shape.y[1]) / 2];
   let [low, high] = [Infinity, -Infinity];
   for (let i = 2; i < shape.points.length; i += 3) [low, high] = [Math.min(low, shape.points[i]), Math.max(high, shape.points[i])];
@@ -52,7 +63,8 @@ export function fitTo(shape: Shape, width: number, height: number, fov = FIELD_O
     return box;
   };
   const wide = Math.max(80, width - ROOM.left - ROOM.right);
-  const tall = Math.max(80, height - ROOM.top - ROOM.bottom);
+  const above = Math.max(ROOM.top, top);
+  const tall = Math.max(80, height - above - ROOM.bottom);
   let [near, far] = [2, 400];
   for (let i = 0; i < 40; i++) {
     const distance = Math.sqrt(near * far);
@@ -61,10 +73,11 @@ export function fitTo(shape: Shape, width: number, height: number, fov = FIELD_O
     else near = distance;
   }
   const box = seen(far);
+  const spare = Math.max(0, (wide - (box.right - box.left)) / 2);
   return {
     distance: far,
     middle,
-    shift: [(ROOM.left - ROOM.right - box.left - box.right) / 2, (ROOM.top - ROOM.bottom - box.top - box.bottom) / 2],
+    shift: [(ROOM.left - ROOM.right - box.left - box.right) / 2 + Math.min(lean, spare), (above - ROOM.bottom - box.top - box.bottom) / 2],
   };
 }
 
@@ -87,7 +100,7 @@ export class Orbit {
   private shape: Shape = { x: [-3, 3], y: [-3, 3], points: [-3, -3, -1, 3, -3, -1, 3, 3, -1, -3, 3, -1, 0, 0, 1] };
   private fit: Fit = fitTo(this.shape, 1, 1);
 
-  constructor() {
+  constructor(private readonly room: (width: number) => Room = () => FREE) {
     this.perspective.up.set(0, 0, 1);
     this.flat.up.set(0, 1, 0);
   }
@@ -112,14 +125,14 @@ export class Orbit {
   setShape(shape: Shape): void {
     const before = this.fit;
     this.shape = shape;
-    const now = fitTo(shape, this.width, this.height);
+    const now = fitTo(shape, this.width, this.height, this.room(this.width));
     const moved = Math.max(Math.abs(now.shift[0] - before.shift[0]), Math.abs(now.shift[1] - before.shift[1]));
     if (Math.abs(now.distance / before.distance - 1) > 0.05 || moved > 20) this.fit = now;
     this.apply();
   }
 
   refit(): void {
-    this.fit = fitTo(this.shape, this.width, this.height);
+    this.fit = fitTo(this.shape, this.width, this.height, this.room(this.width));
     this.apply();
   }
 

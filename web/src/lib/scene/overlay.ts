@@ -11,7 +11,7 @@ export interface Label {
   /** Scene units above the ground at (x, y), or above zero when `absolute`. */
   lift: number;
   absolute?: boolean;
-  tone: 'spot' | 'value' | 'axis' | 'mark' | 'mint' | 'ghost';
+  tone: 'spot' | 'value' | 'axis' | 'mark' | 'mint' | 'ghost' | 'line';
   priority: number;
   gap: number;
 }
@@ -82,7 +82,7 @@ export class Overlay {
     this.divider.setAttribute('aria-label', 'Divider between the two layers; arrow keys move it');
     this.key = element('div', 'rl-key');
     this.key.setAttribute('aria-hidden', 'true');
-    this.key.append(...['name', 'low', 'ramp', 'high', 'lines'].map((part) => element('span', `rl-key-${part}`)));
+    this.key.append(...['name', 'low', 'ramp', 'high'].map((part) => element('span', `rl-key-${part}`)));
     this.layer.append(this.key, this.capture, this.labelLayer, this.divider, this.pinButton, this.probe);
     host.append(this.layer);
     this.listenSurface();
@@ -129,7 +129,7 @@ export class Overlay {
   }
 
   setKey(key: Key): void {
-    const told = [key.name, key.low, '', key.high, key.lines];
+    const told = [key.lines ? `${key.name}, ${key.lines}` : key.name, key.low, '', key.high];
     [...this.key.children].forEach((node, i) => {
       if (node.textContent !== told[i]) node.textContent = told[i];
     });
@@ -294,9 +294,12 @@ export class Overlay {
     };
     button.addEventListener('pointerup', release);
     button.addEventListener('pointercancel', release);
+    // Keys may come faster than pictures: the next press starts where the last one ended, unless the place changed otherwise.
+    let told: { from: Place; to: Place } | null = null;
     button.addEventListener('keydown', (event) => {
       const nudge = NUDGE[event.key];
-      const start = where();
+      const shown = where();
+      const start = shown && told && (same(shown, told.from) || same(shown, told.to)) ? told.to : shown;
       if (!nudge || !start || event.ctrlKey || event.metaKey || event.altKey) return;
       event.preventDefault();
       event.stopPropagation();
@@ -305,6 +308,7 @@ export class Overlay {
         x: Math.min(3, Math.max(-3, start.x + nudge[0] * size)),
         y: Math.min(3, Math.max(-3, start.y + nudge[1] * size)),
       };
+      told = { from: shown!, to };
       this.emit(what(), to, 'move');
       this.emit(what(), to, 'end');
     });
@@ -361,6 +365,10 @@ function element<K extends keyof HTMLElementTagNameMap>(tag: K, name: string): H
   const made = document.createElement(tag);
   made.className = name;
   return made;
+}
+
+function same(a: Place, b: Place): boolean {
+  return Math.abs(a.x - b.x) < 1e-6 && Math.abs(a.y - b.y) < 1e-6;
 }
 
 function move(node: HTMLElement, x: number, y: number): void {

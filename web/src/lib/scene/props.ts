@@ -48,7 +48,7 @@ export class ValueSheet {
       fragmentShader: `uniform vec3 tint; uniform vec3 glow; uniform float lineStep; uniform float fade; uniform float ratio;
         varying float v; varying vec3 n; varying vec3 eye;
         void main() { float k = v / lineStep - 0.5; float w = fwidth(k);
-        float l = 1.0 - smoothstep(0.5 * ratio, 1.4 * ratio, abs(fract(k - 0.5) - 0.5) / max(w, 1e-6));
+        float l = 1.0 - smoothstep(0.4 * ratio, 1.2 * ratio, abs(fract(k - 0.5) - 0.5) / max(w, 1e-6));
         float slope = 1.0 - abs(dot(normalize(n), eye)); float lit = 0.75 + 0.35 * dot(normalize(n), normalize(vec3(-0.5, 0.5, 0.7)));
         gl_FragColor = vec4(mix(tint * lit, glow, 0.25 * slope), (0.13 + 0.26 * slope + 0.5 * l) * fade); }`,
       uniforms: {

@@ -76,13 +76,16 @@ export function compassStrokes(pin: Pin, palette: Palette): Stroke[] {
   return out;
 }
 
-/** Arrows of a policy on a lattice; the length is the mean action's own. */
+/** Arrows of a policy on a lattice; the length is the mean step's own, at most that of a cell, so that arrows never cross. */
 export function arrowStrokes(rows: Float32Array, colour: string, element: Element, width = 1.6, opacity = 0.75): Stroke[] {
   const out: Stroke[] = [];
+  const cell = 6 / Math.sqrt(Math.max(1, rows.length / 6));
   for (let i = 0; i + 5 < rows.length; i += 6) {
     const [x, y, dx, dy] = [rows[i], rows[i + 1], rows[i + 2], rows[i + 3]];
-    if (Math.hypot(dx, dy) < 0.02) continue;
-    out.push(stroke([x, y, x + STEP * dx, y + STEP * dy], colour, width, { arrow: true, opacity, element }));
+    const length = STEP * Math.hypot(dx, dy);
+    if (length < 0.006) continue;
+    const shown = (STEP * Math.min(length, 0.86 * cell)) / length;
+    out.push(stroke([x, y, x + shown * dx, y + shown * dy], colour, width, { arrow: true, opacity, element }));
   }
   return out;
 }

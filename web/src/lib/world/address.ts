@@ -49,7 +49,7 @@ export function settingsFrom(query: URLSearchParams): Settings {
 }
 
 export function overlaysFrom(query: URLSearchParams): Overlays {
-  const out = { ...DEFAULT_OVERLAYS };
+  const out: Overlays = { ...DEFAULT_OVERLAYS, lead: 0 };
   const set = out as unknown as Record<string, unknown>;
   const shown = (query.get('show') ?? '').split(',').filter(Boolean);
   for (const each of shown) {
@@ -61,6 +61,7 @@ export function overlaysFrom(query: URLSearchParams): Overlays {
   if (reach > 0) out.budget = Math.min(20, reach);
   const swipe = query.get('swipe');
   if (swipe) out.swipe = swipe;
+  out.beside = query.get('beside');
   return out;
 }
 
@@ -70,6 +71,7 @@ export function overlayChanges(overlays: Overlays): Changes {
     show: show.join(',') || null,
     reach: overlays.budget === DEFAULT_OVERLAYS.budget ? null : short(overlays.budget),
     swipe: overlays.swipe,
+    beside: overlays.beside,
   };
 }
 

@@ -86,6 +86,6 @@ export const ELEMENTS: ElementText[] = [
     role: 'safety corridor',
     formula: 'KL(π‖π_ref) ≤ ε → √(2ε) σ',
     explain: ({ scalars, budget }) =>
-      `The policy is ${text(scalars.kl)} nats per path from the reference, which would walk so ${oneIn(scalars.kl ?? 0)}; the corridor allows ${text(budget, 1)}.`,
+      `The policy is ${text(scalars.kl)} nats per path from the reference${(scalars.kl ?? 0) < 0.05 ? '' : `, which would walk so ${oneIn(scalars.kl ?? 0)}`}; the corridor allows ${text(budget, 1)}.`,
   },
 ];

@@ -15,6 +15,8 @@ export interface Moment {
 /** Frames kept for the scrubber. */
 const KEPT = 240;
 const BRUSH = 0.32;
+/** Paths walked for the first picture: as many as the eye can follow. */
+const AT_FIRST = 12;
 
 export class World {
   status = $state<'connecting' | 'open' | 'closed'>('connecting');
@@ -40,6 +42,8 @@ export class World {
   private exchange: Exchange | null = null;
   private hangUp: (() => void) | null = null;
   private resting = 0;
+  /** Numbers of the policy before it learned: where the history begins. */
+  private first: Scalars | null = null;
 
   layer = $derived(String(this.settings.layer ?? 'gold'));
   shownFrame = $derived(this.looking === null ? this.frame : (this.past[this.looking]?.frame ?? this.frame));
@@ -91,7 +95,7 @@ export class World {
     if (!answer) return;
     this.place = place ?? toPlace(this.dict?.start) ?? this.place;
     await this.movePin(this.place.x, this.place.y);
-    if (!this.frame.paths) await this.roll(16);
+    await this.roll(AT_FIRST);
   }
 
   private async ask(type: string, content: Record<string, unknown> = {}): Promise<Answer | null> {
@@ -117,6 +121,7 @@ export class World {
       return;
     }
     this.absorbMeta(meta);
+    if (meta.returns || 'path_points' in answer.blocks) this.returns = meta.returns ?? null;
     const layers = layersOf(answer, [-3, 3], [-3, 3]);
     if (layers) this.setLayers(layers);
     if (Object.keys(answer.blocks).length) this.frame = { ...frameOf(answer, [-3, 3], [-3, 3], this.frame), route: this.dict?.route ?? null };
@@ -128,12 +133,12 @@ export class World {
     if (meta.terrain) this.dict = meta.terrain;
     if (meta.settings) this.settings = meta.settings;
     if (meta.scalars) this.scalars = { ...this.scalars, ...meta.scalars };
-    if (meta.history) this.history = meta.history;
+    if (meta.scalars && meta.iteration === 0) this.first = meta.scalars;
+    if (meta.history) this.history = this.first && meta.history[0]?.iteration > 0 ? [{ iteration: 0, scalars: this.first }, ...meta.history] : meta.history;
     if (meta.iteration !== undefined) this.iteration = meta.iteration;
     if (meta.horizon !== undefined) this.horizon = meta.horizon;
     if (meta.optimum !== undefined) this.optimum = meta.optimum;
     if (meta.seconds !== undefined) this.seconds = meta.seconds;
-    if (meta.returns) this.returns = meta.returns;
     if (meta.pin) this.pin = meta.pin;
     if (meta.settings?.layer && this.terrain && this.terrain.active !== meta.settings.layer) this.setLayers(this.terrain.layers);
   }
@@ -188,7 +193,7 @@ export class World {
     this.past = [];
     this.looking = null;
     await this.ask('reset', { policy: 'reference' });
-    await this.roll(16);
+    await this.roll(AT_FIRST);
     await this.movePin(this.place.x, this.place.y);
   }
 
@@ -230,13 +235,19 @@ export class World {
     if (done) this.rest();
   }
 
-  private predict(change: (x: number, y: number) => number): void {
+  /** Draws a change of the ground before the server has told it. */
+  private predict(change: (x: number, y: number) => number, layers = [this.layer]): void {
     const { terrain } = this;
-    const own = terrain?.layers[this.layer];
-    if (!terrain || !own) return;
-    const { n } = own.mean;
-    const data = own.mean.data.map((value, i) => value + change(-3 + (6 * (i % n)) / (n - 1), -3 + (6 * Math.floor(i / n)) / (n - 1)));
-    this.terrain = { ...terrain, layers: { ...terrain.layers, [this.layer]: { ...own, mean: new Field(data, n) } } };
+    if (!terrain) return;
+    const changed: Record<string, TerrainLayer> = { ...terrain.layers };
+    for (const name of layers) {
+      const own = terrain.layers[name];
+      if (!own) continue;
+      const { n } = own.mean;
+      const data = own.mean.data.map((value, i) => value + change(-3 + (6 * (i % n)) / (n - 1), -3 + (6 * Math.floor(i / n)) / (n - 1)));
+      changed[name] = { ...own, mean: new Field(data, n) };
+    }
+    this.terrain = { ...terrain, layers: changed };
   }
 
   async setRoute(points: [number, number][]): Promise<void> {
@@ -246,9 +257,25 @@ export class World {
     this.rest();
   }
 
-  /** Raises every altitude by a constant; the world opens anew with the same settings. */
-  async setSea(level: number): Promise<void> {
-    if (this.dict) await this.open({ ...this.dict, sea_level: level }, this.settings, this.place);
+  /** Moves one point of the reference's route; the reference is taught anew when the hand lets go. */
+  moveRoute(index: number, x: number, y: number, done: boolean): void {
+    const { dict } = this;
+    if (!dict || !dict.route[index]) return;
+    const route = dict.route.map((each, i): [number, number] => (i === index ? [x, y] : each));
+    this.dict = { ...dict, route };
+    this.frame = { ...this.frame, route };
+    if (done) void this.setRoute(route);
+  }
+
+  /** Raises every altitude by a constant; policy and history stay. */
+  setSea(level: number, done: boolean): void {
+    const { dict } = this;
+    if (!dict) return;
+    const by = level - (dict.sea_level ?? 0);
+    this.dict = { ...dict, sea_level: level };
+    if (by !== 0) this.predict(() => by, Object.keys(dict.layers));
+    if (by !== 0 || done) void this.ask('edit', { sea_level: level });
+    if (done) this.rest();
   }
 
   private rest(): void {

@@ -19,7 +19,10 @@ from ridgeline.landscape.lessons.numbers import (
     trust_region,
     value,
 )
+from ridgeline.landscape.lessons.numbers.lines import lines
 from ridgeline.landscape.world.live import World
+
+__all__ = ["compute", "lines", "live"]
 
 Numbers = dict[str, float]
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ridgeline.landscape.lessons.numbers.setup import Numbers, learner_of
-from ridgeline.landscape.world.exact import trajectory_kl
+from ridgeline.landscape.lessons.numbers.setup import Numbers, learner_of, moved, moved_kl, moved_return
 from ridgeline.landscape.world.learning import Learner
 from ridgeline.landscape.world.live import World
 
@@ -20,23 +20,30 @@ ITERATIONS = 60
 
 def compute(seed: int) -> Numbers:
     """kl_* and gain_* of the three steps; variance_training and variance_walk: share of two components."""
-    learner = learner_of(12, seed)
-    start = learner.policy.copy()
-    trail = [start.flat()]
-    for _ in range(ITERATIONS):
-        learner.step(exact=False)
-        trail.append(learner.policy.flat())
-    learner.policy.assign(start.flat())
-    found = _steps(learner, trail[-1] - trail[0], seed)
-    found["variance_training"] = two_components(torch.stack(trail).numpy())
-    found["variance_walk"] = two_components(_random_walk(trail, seed))
+    learner, points = learner_of(12, seed), trail(seed)
+    found = _steps(learner, points[-1] - points[0], seed)
+    found["variance_training"] = two_components(torch.stack(points).numpy())
+    found["variance_walk"] = two_components(_random_walk(points, seed))
     return found
 
 
 def live(world: World) -> Numbers:
-    """The steps of `compute` from the reference; the training direction once the policy has left it."""
+    """The steps of `compute`; once the policy has left the reference, its way is the training."""
     learner = world.learner
-    return _steps(learner, learner.policy.flat() - learner.reference.flat(), world.seed)
+    gone = learner.policy.flat() - learner.reference.flat()
+    training = gone if float(gone.norm()) > 0 else trail(world.seed)[-1] - learner.reference.flat()
+    return _steps(learner, training, world.seed)
+
+
+@lru_cache(maxsize=8)
+def trail(seed: int) -> list[Tensor]:
+    """Flat parameters of the reference and after each of 60 iterations."""
+    learner = learner_of(12, seed)
+    found = [learner.policy.flat()]
+    for _ in range(ITERATIONS):
+        learner.step(exact=False)
+        found.append(learner.policy.flat())
+    return found
 
 
 def two_components(points: np.ndarray) -> float:
@@ -45,28 +52,22 @@ def two_components(points: np.ndarray) -> float:
     return float(squared[:2].sum() / squared.sum())
 
 
-def _steps(learner: Learner, training: Tensor, seed: int) -> Numbers:
-    measures, reference = learner.measures, learner.reference
-    before = measures.expected_return(reference, learner.settings.layer, learner.gamma)
-    found: Numbers = {}
-    for name, direction in _directions(training, seed).items():
-        moved = reference.copy()
-        moved.assign(reference.flat() + NORM * direction)
-        operator = measures.operator(moved)
-        found[f"kl_{name}"] = trajectory_kl(learner.terrain, operator, reference, measures.grid)
-        gain = measures.expected_return(moved, learner.settings.layer, learner.gamma) - before
-        found[f"gain_{name}"] = gain
-    return found
-
-
-def _directions(training: Tensor, seed: int) -> dict[str, Tensor]:
-    """Unit vectors: random, of training (where there was some), and of log sigma alone."""
+def directions(training: Tensor, seed: int) -> dict[str, Tensor]:
+    """Unit vectors: random, of training, and of log sigma alone (the first two parameters), narrower."""
     random = torch.from_numpy(np.random.default_rng([seed, 12]).standard_normal(len(training)))
     spread = torch.zeros_like(training)
     spread[:2] = -1 / math.sqrt(2)
-    found = {"random": random / random.norm(), "spread": spread}
-    if float(training.norm()) > 0:
-        found["training"] = training / training.norm()
+    return {"random": random / random.norm(), "training": training / training.norm(), "spread": spread}
+
+
+def _steps(learner: Learner, training: Tensor, seed: int) -> Numbers:
+    reference = learner.reference
+    before = moved_return(learner, reference)
+    found: Numbers = {}
+    for name, direction in directions(training, seed).items():
+        policy = moved(reference, reference.flat() + NORM * direction)
+        found[f"kl_{name}"] = moved_kl(learner, policy, reference)
+        found[f"gain_{name}"] = moved_return(learner, policy) - before
     return found
 
 

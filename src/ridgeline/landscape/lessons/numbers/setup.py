@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ridgeline.landscape.lessons.lesson import load
+from ridgeline.landscape.world.exact import trajectory_kl
 from ridgeline.landscape.world.learning import Learner
 from ridgeline.landscape.world.paths import sample_paths
 from ridgeline.landscape.world.policy import GaussianPolicy
@@ -51,6 +52,24 @@ def returns(learner: Learner, layer: str = "gold") -> float:
 def path_kl(learner: Learner) -> float:
     """KL of the policy's paths to the reference's, exact. Nats per path."""
     return learner.measures.trajectory_kl(learner.policy)
+
+
+def moved(policy: GaussianPolicy, flat: Tensor) -> GaussianPolicy:
+    """A policy of the same form with other parameters."""
+    found = policy.copy()
+    found.assign(flat)
+    return found
+
+
+def moved_return(learner: Learner, policy: GaussianPolicy) -> float:
+    """J of another policy on the learner's ground and layer, exact."""
+    return learner.measures.expected_return(policy, learner.settings.layer, learner.gamma)
+
+
+def moved_kl(learner: Learner, policy: GaussianPolicy, old: GaussianPolicy) -> float:
+    """KL(policy || old) of whole paths, exact. Nats per path."""
+    measures = learner.measures
+    return trajectory_kl(learner.terrain, measures.operator(policy), old, measures.grid)
 
 
 def spread_entropy(learner: Learner) -> float:

@@ -5,8 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ridgeline.landscape.lessons.numbers.setup import Numbers, learner_of, returns
-from ridgeline.landscape.world.exact import altitude, occupancy, trajectory_kl
+from ridgeline.landscape.lessons.numbers.setup import (
+    Numbers,
+    learner_of,
+    moved,
+    moved_kl,
+    moved_return,
+    returns,
+)
+from ridgeline.landscape.world.exact import altitude, occupancy
 from ridgeline.landscape.world.learning import Learner
 from ridgeline.landscape.world.live import World
 from ridgeline.landscape.world.policy import GaussianPolicy
@@ -28,8 +35,11 @@ def compute(seed: int) -> Numbers:
     """
     learner = learner_of(6, seed)
     found: Numbers = {"budget": learner.settings.budget, "kl_equal": _equal(learner)}
-    long = _at_kl(learner, _directions(learner)["natural"], GREEDY * learner.terrain.horizon)
-    found |= {"promised": surrogate_gain(learner, long), "kept": _value(learner, long) - returns(learner)}
+    long = at_kl(learner, directions(learner)["natural"], GREEDY * learner.terrain.horizon)
+    found |= {
+        "promised": surrogate_gain(learner, long),
+        "kept": moved_return(learner, long) - returns(learner),
+    }
     found |= {f"start_{name}": gain for name, gain in _gains(learner).items()}
     found |= _taken(learner)
     for _ in range(TRAINED - 1):
@@ -78,7 +88,7 @@ def _equal(learner: Learner) -> float:
     return learner.settings.budget * learner.terrain.horizon
 
 
-def _directions(learner: Learner) -> dict[str, Tensor]:
+def directions(learner: Learner) -> dict[str, Tensor]:
     """Plain and natural gradient of the walks that the next iteration would learn from."""
     paths = learner.walk()
     gradient = gradient_of(learner.policy, learner.batch(paths), learner.objective)
@@ -90,37 +100,25 @@ def _gains(learner: Learner) -> Numbers:
     """Exact gain of a step of `_equal` nats along each direction. Reward units."""
     before = returns(learner)
     return {
-        f"gain_{name}": _value(learner, _at_kl(learner, direction, _equal(learner))) - before
-        for name, direction in _directions(learner).items()
+        f"gain_{name}": moved_return(learner, at_kl(learner, direction, _equal(learner))) - before
+        for name, direction in directions(learner).items()
     }
 
 
-def _at_kl(learner: Learner, direction: Tensor, nats: float) -> GaussianPolicy:
+def at_kl(learner: Learner, direction: Tensor, nats: float) -> GaussianPolicy:
     """The policy along a direction whose paths are `nats` away from the learner's: by bisection."""
-    start = learner.policy.flat()
+    old, start = learner.policy, learner.policy.flat()
     unit = direction / direction.norm()
     low, high = 0.0, 0.1
-    while _kl(learner, start + high * unit) < nats:
+    while moved_kl(learner, moved(old, start + high * unit), old) < nats:
         low, high = high, 2 * high
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        low, high = (middle, high) if _kl(learner, start + middle * unit) < nats else (low, middle)
+        low, high = (
+            (middle, high)
+            if moved_kl(learner, moved(old, start + middle * unit), old) < nats
+            else (low, middle)
+        )
         if high - low < 1e-4 * high:
             break
-    return _moved(learner.policy, start + high * unit)
-
-
-def _kl(learner: Learner, flat: Tensor) -> float:
-    measures = learner.measures
-    moved = _moved(learner.policy, flat)
-    return trajectory_kl(learner.terrain, measures.operator(moved), learner.policy, measures.grid)
-
-
-def _value(learner: Learner, policy: GaussianPolicy) -> float:
-    return learner.measures.expected_return(policy, learner.settings.layer, learner.gamma)
-
-
-def _moved(policy: GaussianPolicy, flat: Tensor) -> GaussianPolicy:
-    moved = policy.copy()
-    moved.assign(flat)
-    return moved
+    return moved(old, start + high * unit)
