@@ -44,6 +44,7 @@ def draw_world(folder: Path) -> None:
 
 
 def main() -> None:
+    """Draw what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("run", nargs="?", help="a run folder with a map; without it, the world is drawn")
     parser.add_argument("--stage", help="which of its stages")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.browser.visit import Visit
@@ -80,9 +82,16 @@ def test_recorded_frames_need_no_live_world(visit: Visit) -> None:
 def test_the_annotators_answers_grow_a_terrain(visit: Visit) -> None:
     """Lesson 11: judging pairs by keyboard or button changes the learned ground."""
     visit.open("lessons/11", still=1)
-    before = visit.page.locator("article").inner_text()
-    for _ in range(2):
-        button = visit.page.get_by_role("button", name="A", exact=False).filter(has_text="A")
-        button.first.click()
-        visit.page.wait_for_timeout(600)
-    assert visit.page.locator("article").inner_text() != before
+    judged = visit.page.locator(".judge .meter")
+    assert judged.inner_text().startswith("0 judged")
+    before = visit.probe("canvasHash()")
+    visit.page.keyboard.press("a")
+    visit.until("document.querySelector('.judge .meter').innerText.startsWith('1 judged')")
+    visit.page.get_by_role("button", name="B is better").click()
+    visit.until("document.querySelector('.judge .meter').innerText.startsWith('2 judged')")
+    visit.page.get_by_role("button", name="+300").click()
+    visit.until("document.querySelector('.judge .meter').innerText.startsWith('302 judged')")
+    found = re.search(r"orders (\d+) %", judged.inner_text())
+    assert found and int(found[1]) >= 75, judged.inner_text()
+    visit.page.wait_for_timeout(300)
+    assert visit.probe("canvasHash()") != before

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -103,7 +105,8 @@ def test_damaged_files_are_told_and_everything_else_is_shown(tmp_path: Path) -> 
     details = client.get("/api/runs/full").json()
     assert "2 damaged lines" in details["problem"] and "result.json" in details["problem"]
     assert details["summary"] == {"x": None, "y": None, "z": "?"} and details["environment"] is None
-    assert [step["kind"] for step in client.get(f"{STAGE}/steps").json()] == ["evaluation"] * 3
+    steps = client.get(f"{STAGE}/steps").json()
+    assert [step["kind"] for step in steps] == ["step", *["evaluation"] * 3] and steps[0]["samples"] == 0
     groups = client.get(f"{STAGE}/groups", params={"step": 0})
     assert groups.status_code == 422 and "step-000000.parquet" in groups.json()["error"]
 
@@ -197,3 +200,23 @@ def test_a_resumed_run_makes_everybody_fetch_anew(tmp_path: Path) -> None:
     kinds = [event.kind for event in studio.log.since(0)[0]]  # type: ignore[index]
     assert kinds[0] == "reset"
     assert studio.index.stage("full", "01-policy").tables()["metrics"].rows == 5
+
+
+def test_a_run_deleted_and_a_stage_replaced_while_many_ask(tmp_path: Path) -> None:
+    """Whatever happens to the folders meanwhile, every answer is a page, a sentence or a 404."""
+    full_run(tmp_path)
+    client = open_client(tmp_path)
+    stage = tmp_path / "full/stages/01-policy"
+    paths = ["/api/runs", "/api/runs/full", f"{STAGE}/series", f"{STAGE}/groups?step=0", f"{STAGE}/over"]
+
+    def ask() -> set[int]:
+        with ThreadPoolExecutor(16) as pool:
+            return set(pool.map(lambda path: client.get(path).status_code, paths * 20))
+
+    assert ask() == {200}
+    shutil.rmtree(stage)
+    stage.write_text("no folder")
+    assert ask() <= {200, 404}
+    assert client.get(f"{STAGE}/groups?step=0").status_code == 404
+    shutil.rmtree(tmp_path / "full")
+    assert ask() <= {200, 404}

@@ -81,7 +81,7 @@ def test_headers_of_every_answer(client: TestClient, stranger: TestClient) -> No
         scripts = next(part for part in policy.split("; ") if part.startswith("script-src "))
         assert "unsafe" not in scripts and "frame-ancestors 'self'" in policy
         assert answer.headers["x-content-type-options"] == "nosniff"
-        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert answer.headers["referrer-policy"] == "same-origin"
         assert "access-control-allow-origin" not in answer.headers
 
 

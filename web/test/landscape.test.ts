@@ -7,11 +7,11 @@ import { Field, fillHoles, intersect } from '../src/lib/scene/field';
 import { place } from '../src/lib/scene/labels';
 import { contourLevels, isIndex, niceStep } from '../src/lib/scene/levels';
 import { Model } from '../src/lib/scene/model';
-import { Orbit, cameraKey, limit } from '../src/lib/scene/orbit';
+import { Orbit, cameraKey, fitTo, limit } from '../src/lib/scene/orbit';
 import { rampTable, PALETTES, rgb } from '../src/lib/scene/palette';
 import { relief } from '../src/lib/scene/relief';
 import { draped, splitArrow } from '../src/lib/scene/ribbons';
-import { advantageScale, ashore, isolines, pathStrokes, spots, stroke } from '../src/lib/scene/shapes';
+import { advantageScale, arrowStrokes, ashore, cutTo, ellipse, isolines, pathStrokes, spots, stroke } from '../src/lib/scene/shapes';
 import { emptyFrame } from '../src/lib/scene/view';
 import { altitudes, straightTube, world } from '../src/lib/world/fixture';
 
@@ -132,6 +132,17 @@ describe('the camera and the sheet', () => {
     expect(limit({ azimuth: 540, elevation: 120, distance: 99, target: [9, 0], top: false })).toEqual({ azimuth: -180, elevation: 88, distance: 2.2, target: [3, 0], top: false });
   });
 
+  it('starts as near as the model fits, and leans only as far as there is room', () => {
+    const cube = [-3, 3].flatMap((x) => [-3, 3].flatMap((y) => [-1, 1].map((z) => [x, y, z]))).flat();
+    const shape = { x: [-3, 3] as [number, number], y: [-3, 3] as [number, number], points: cube };
+    const near = fitTo(shape, 1200, 720);
+    expect(fitTo(shape, 1200, 720, { lean: 0, top: 200 }).distance).toBeGreaterThan(near.distance);
+    expect(fitTo(shape, 1200, 720, { lean: 60, top: 0 }).shift[0] - near.shift[0]).toBeCloseTo(60, 6);
+    expect(fitTo(shape, 500, 720, { lean: 60, top: 0 }).shift[0]).toBeCloseTo(fitTo(shape, 500, 720).shift[0], 0);
+    const doubled = { x: [-6, 6] as [number, number], y: [-6, 6] as [number, number], points: cube.map((each) => 2 * each) };
+    expect(fitTo(doubled, 1200, 720).distance / near.distance).toBeCloseTo(2, 4);
+  });
+
   it('goes to the sheet and back, north up', () => {
     const sheet: Sheet = { left: 40, top: 30, unit: 100, x: [-3, 3], y: [-3, 3] };
     expect(toSheet(sheet, -3, 3)).toEqual([40, 30]);
@@ -141,6 +152,35 @@ describe('the camera and the sheet', () => {
 });
 
 describe('strokes', () => {
+  it('are cut at the edge of the ground', () => {
+    const ring = stroke(ellipse(3, 0, 1, 1, 40), '#000000', 1, { closed: true });
+    const pieces = cutTo(ring, [-3, 3], [-3, 3]);
+    const points = pieces.flatMap((each) => each.points);
+    for (let i = 0; i < points.length; i += 2) expect(points[i]).toBeLessThanOrEqual(3 + 1e-9);
+    const length = pieces.reduce((sum, { points: p }) => sum + p.reduce((own, x, i) => (i % 2 || i < 2 ? own : own + Math.hypot(x - p[i - 2], p[i + 1] - p[i - 1])), 0), 0);
+    expect(length).toBeCloseTo(Math.PI, 1);
+    expect(cutTo(stroke([4, 4, 5, 5], '#000000', 1), [-3, 3], [-3, 3])).toEqual([]);
+    const own = stroke([0, 0, 1, 1], '#000000', 1);
+    expect(cutTo(own, [-3, 3], [-3, 3])).toEqual([own]);
+  });
+
+  it('of a policy keep their direction and never reach the next cell', () => {
+    const rows = Float32Array.from(Array.from({ length: 36 }, () => [0, 0, 9, 12, 1, 1]).flat());
+    const [first] = arrowStrokes(rows, '#000000', 'policy');
+    expect(Math.hypot(first.points[2], first.points[3])).toBeCloseTo(0.86, 5);
+    expect(first.points[3] / first.points[2]).toBeCloseTo(4 / 3, 5);
+  });
+
+  it('of the leading path come last and in full', () => {
+    const rows = Float32Array.from([0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 1, 1, 0, 0, 1, 0]);
+    const paths = { offsets: Int32Array.from([0, 2, 4]), rows };
+    const all = pathStrokes(paths, PALETTES.light, () => false, false, 0);
+    expect(all.at(-1)!.points).toEqual([0, 0, 1, 0]);
+    expect(all[0].opacity).toBeLessThan(all.at(-1)!.opacity);
+    const left = pathStrokes(paths, PALETTES.light, () => true, false, 0).filter((each) => each.element === 'corridor');
+    expect(left.length).toBe(4);
+  });
+
   it('drape over the ground and taper to an arrow', () => {
     const points = draped(stroke([0, 0, 1, 0], '#000000', 2), (x) => x * x);
     for (const point of points) expect(point.z).toBeCloseTo(point.x ** 2, 6);

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { cameraFrom, cameraText, overlayChanges, overlaysFrom, pinFrom, settingsFrom } from '../src/lib/world/address';
 import { Exchange, type Answer } from '../src/lib/world/client';
 import { container, world } from '../src/lib/world/fixture';
-import { polyline, strip, zeroScale } from '../src/lib/world/strip';
+import { polyline, strip, zeroScales } from '../src/lib/world/strip';
 import { terrainToml } from '../src/lib/world/toml';
 import { DEFAULT_OVERLAYS } from '../src/lib/scene/view';
 
@@ -66,8 +66,16 @@ describe('the strip', () => {
     expect(strip(paths, 0, 0.5).sums[1]).toBeCloseTo(rewards[0] + 0.5 * rewards[1], 5);
   });
 
+  it('has one zero line for both of its scales, and nothing outside', () => {
+    for (const [a, b] of [[[1, -1], [8, 9]], [[-1, -2], [3, 5]], [[-1, -2], [-3]], [[0], [4]]]) {
+      const [first, second] = zeroScales([a, b], 10, 90);
+      expect(first(0)).toBeCloseTo(second(0), 9);
+      for (const y of [...a.map(first), ...b.map(second)]) expect(y >= 10 - 1e-9 && y <= 90 + 1e-9).toBe(true);
+    }
+  });
+
   it('keeps zero on its axis and breaks lines at what is missing', () => {
-    const scale = zeroScale([2, 4], 0, 100);
+    const [scale] = zeroScales([[2, 4]], 0, 100);
     expect(scale(0)).toBe(100);
     expect(scale(4)).toBe(0);
     expect(polyline([1, null, 2, 3], (i) => i, (value) => value)).toBe('M0.0 1.0M2.0 2.0L3.0 3.0');

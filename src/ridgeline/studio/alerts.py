@@ -81,7 +81,9 @@ def parting(curves: Curves) -> Alert | None:
     least = [_noise(table, name, width) for name in names]
     if fell <= least[0] or rose <= least[1]:
         return None
-    text = f"Gold falls (by {figure(fell)}) while the proxy rises (by {figure(rose)}) since step {steps[top]}."
+    text = (
+        f"Gold falls (by {figure(fell)}) while the proxy rises (by {figure(rose)}) since step {steps[top]}."
+    )
     return Alert(int(steps[top]), "over_optimisation", "critical", text)
 
 
@@ -128,7 +130,9 @@ def collapse(curves: Curves) -> Alert | None:
         # Half at this step, and not at this step alone.
         if top > 0 and max(entropy[end], entropy[end : end + 3].mean()) <= top / 2:
             span = int(steps[end] - steps[highest])
-            text = f"Entropy halved in {span} step{'s' if span > 1 else ''}: from {figure(top)} to {figure(entropy[end])} nats per token."
+            took = f"{span} step{'s' if span > 1 else ''}"
+            moved = f"from {figure(top)} to {figure(float(entropy[end]))} nats per token"
+            text = f"Entropy halved in {took}: {moved}."
             return Alert(int(steps[end]), "entropy", "warning", text)
     return None
 

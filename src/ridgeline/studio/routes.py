@@ -111,7 +111,7 @@ def series(
             for name in table.names():
                 if not name.endswith((LOW, HIGH)) and (not wanted or name in wanted):
                     curves[name] = _curve(table, name, points, start, end)
-        return {"steps_total": tables["metrics"].rows, "series": curves}
+        return {"steps_total": tables["metrics"].steps_seen, "series": curves}
 
 
 def _curve(table: Table, name: str, points: int, start: int | None, end: int | None) -> dict[str, Any]:

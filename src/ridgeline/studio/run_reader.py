@@ -100,9 +100,11 @@ class RunReader:
             return "interrupted"
         if last == "nonfinite":
             return "failed"
+        if self._is_evaluation:
+            return "finished"
         if time.time() - (self.updated or 0.0) < FRESH:
             return "running"
-        if self.kind == "world" or self._is_evaluation:
+        if self.kind == "world":
             return "finished"
         return "interrupted" if self.events else "damaged"
 
@@ -110,7 +112,7 @@ class RunReader:
     def _is_evaluation(self) -> bool:
         """``ridgeline evaluate`` writes a folder of finished stages, and no events."""
         stages = [stage for stage in self.stages.values() if stage.started]
-        return not self.events and bool(stages) and all(stage.result is not None for stage in stages)
+        return not self.events and bool(stages) and all(each.result is not None for each in stages)
 
     @property
     def problem(self) -> str | None:

@@ -26,6 +26,8 @@ KEPT_COUNTS = 50_000
 TEXT_COLUMNS = ("prompt_id", "index", "text", "stop_reason", "rewards", "row")
 Mark = tuple[str, int, int]
 """A file as it is now: path, time of change, size."""
+Stamp = tuple[int, int] | None
+"""Time of change and size; None: there is no file."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,15 @@ class Tables:
             while len(self._counts) > KEPT_COUNTS:
                 self._counts.popitem(last=False)
         return rows
+
+    @staticmethod
+    def mark_of(path: Path) -> Stamp:
+        """Time of change and size; None where there is no file."""
+        try:
+            found = path.stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size
 
     def _mark(self, root: Path, path: Path) -> Mark:
         try:

@@ -6,7 +6,8 @@ import numpy as np
 
 from ridgeline.studio.safe import Problem
 from ridgeline.studio.sample_files import SampleFile, column
-from ridgeline.studio.samples import Samples, rewards_of
+from ridgeline.studio.sample_step import rewards_of
+from ridgeline.studio.samples import Samples
 from ridgeline.studio.stage_reader import StageReader
 
 

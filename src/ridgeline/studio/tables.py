@@ -55,6 +55,11 @@ class Table:
     def steps(self) -> NDArray[np.int64]:
         return self._steps[: self.rows]
 
+    @property
+    def steps_seen(self) -> int:
+        """One more than the last step: rows may be missing."""
+        return int(self.steps().max()) + 1 if self.rows else 0
+
     def column(self, name: str) -> NDArray[np.float64] | None:
         """A view of the column; None where no line has that name."""
         found = self._columns.get(name)

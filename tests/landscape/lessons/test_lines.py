@@ -21,7 +21,7 @@ def test_the_surrogate_touches_the_true_line_where_it_starts():
         policy = at_kl(learner, direction, nats)
         ratios.append(surrogate_gain(learner, policy) / (moved_return(learner, policy) - before))
     assert ratios[0] == pytest.approx(1, abs=0.01)
-    assert not 0.7 < ratios[1] < 1.3
+    assert ratios[1] > 1.2
 
 
 def test_a_step_has_the_kl_that_was_asked_for():

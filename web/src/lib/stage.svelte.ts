@@ -36,7 +36,9 @@ export class StageSeries {
         stream.on('points', (message) => this.take(message)),
         stream.on('reset', () => void this.fetch()),
       );
-      void stream.opened().then(() => !this.aborted.signal.aborted && this.fetch());
+      void stream.opened().then(() => {
+        if (!this.aborted.signal.aborted) void this.fetch();
+      });
     });
     return () => this.stop();
   }

@@ -12,6 +12,8 @@ interface Record_ {
   manifest: Manifest;
   terrain: string;
   frames: string[];
+  /** What the page opens with. */
+  show?: { frame?: number; theme?: string };
 }
 
 const still = new URLSearchParams(location.search).get('still') === '1';
@@ -26,12 +28,13 @@ class Viewer {
   private kind: Kind = '3d';
   private index = 0;
   private timer = 0;
-  private overlays: Overlays = { ...DEFAULT_OVERLAYS };
+  private overlays: Overlays = { ...DEFAULT_OVERLAYS, lead: 0 };
   private readonly terrain: Terrain;
   private readonly frames = new Map<number, Frame>();
 
   constructor(private readonly record: Record_) {
     this.terrain = recordedTerrain(decode(bytes(record.terrain)), record.manifest);
+    this.index = Math.min(record.frames.length - 1, Math.max(0, record.show?.frame ?? 0));
     this.words();
     this.controls();
   }
@@ -46,7 +49,10 @@ class Viewer {
       find('warnings').append(item);
     }
     const swipe = Object.keys(this.terrain.layers).find((name) => name !== this.terrain.active);
-    if (swipe) this.toggle(`Swipe ${swipe}`, (on) => ({ swipe: on ? swipe : null }), false);
+    if (swipe) {
+      this.toggle(`Swipe ${swipe}`, (on) => ({ swipe: on ? swipe : null }), false);
+      this.toggle(`Map of ${swipe} beside`, (on) => ({ beside: on ? swipe : null }), false);
+    }
     this.toggle('Corridor', (on) => ({ corridor: on }), true);
     this.toggle('Paths', (on) => ({ paths: on }), true);
     if (manifest.value.kind) this.toggle('V contours', (on) => ({ valueContours: on }), false);
@@ -66,7 +72,9 @@ class Viewer {
 
   private setOverlays(change: Partial<Overlays>): void {
     this.overlays = { ...this.overlays, ...change };
-    this.view?.setOverlays(this.overlays);
+    // Two maps stand beside each other only in the printed map.
+    if (change.beside && this.kind === '3d') void this.open('2d');
+    else this.view?.setOverlays(this.overlays);
   }
 
   private controls(): void {
@@ -81,6 +89,14 @@ class Viewer {
     });
     for (const kind of ['3d', '2d'] as const) find(`view-${kind}`).addEventListener('click', () => void this.open(kind));
     if (this.record.frames.length < 2) find('transport').hidden = true;
+    document.addEventListener('keydown', (event) => {
+      if (event.target !== document.body || event.ctrlKey || event.metaKey || event.altKey) return;
+      if (event.key === ' ') this.playOrPause();
+      else if (event.key === 'ArrowRight') this.show(Math.min(this.record.frames.length - 1, this.index + 1));
+      else if (event.key === 'ArrowLeft') this.show(Math.max(0, this.index - 1));
+      else return;
+      event.preventDefault();
+    });
   }
 
   async open(kind: Kind): Promise<void> {
@@ -122,7 +138,7 @@ class Viewer {
     find('scalars').textContent = Object.entries(told?.scalars ?? {})
       .filter(([, value]) => value !== null)
       .slice(0, 5)
-      .map(([name, value]) => `${name.replaceAll('_', ' ')} ${valueText(value)}`)
+      .map(([name, value]) => `${name === 'kl' ? 'KL' : name.replaceAll('_', ' ')} ${valueText(value)}`)
       .join('   ');
   }
 
@@ -134,12 +150,17 @@ class Viewer {
   }
 }
 
+function openWith(record: Record_): void {
+  const asked = new URLSearchParams(location.search).get('theme');
+  const dark = matchMedia('(prefers-color-scheme: dark)').matches || record.show?.theme === 'dark';
+  document.documentElement.dataset.theme = asked === 'dark' || asked === 'light' ? asked : dark ? 'dark' : 'light';
+}
+
 if (matchMedia('(prefers-color-scheme: dark)').matches) document.documentElement.dataset.theme = 'dark';
-const asked = new URLSearchParams(location.search).get('theme');
-if (asked === 'dark' || asked === 'light') document.documentElement.dataset.theme = asked;
 try {
   const record = JSON.parse(find('ridgeline-record').textContent || 'null') as Record_ | null;
   if (!record) throw new Error('This page holds no recorded landscape; "ridgeline landscape picture RUN --out hill.html" writes one.');
+  openWith(record);
   void new Viewer(record).open(new URLSearchParams(location.search).get('view') === '2d' ? '2d' : '3d');
 } catch (error) {
   find('honesty').textContent = (error as Error).message;

@@ -47,7 +47,7 @@ def _clip(n: Numbers) -> bool:
 
 def _trust_region(n: Numbers) -> bool:
     better = n["gain_natural"] > 1.1 * n["gain_plain"] > 0
-    return better and 0 < n["kl_step"] <= n["budget"] and n["promised"] > 1.3 * n["kept"]
+    return better and 0 < n["kl_step"] <= n["budget"] and n["promised"] > 1.1 * n["kept"]
 
 
 def _group(n: Numbers) -> bool:
@@ -82,7 +82,7 @@ def _judging(n: Numbers) -> bool:
 
 def _ruler(n: Numbers) -> bool:
     steps = [n["kl_random"], n["kl_training"], n["kl_spread"]]
-    return max(steps) > 10 * min(steps) > 0 and n["variance_walk"] > 0.6
+    return max(steps) > 5 * min(steps) > 0 and n["variance_walk"] > 0.6
 
 
 _CLAIMS: Mapping[int, Callable[[Numbers], bool]] = MappingProxyType(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 DPI = 160
 COLOURS = 256
-"""Of a PNG: its colours are chosen from the whole picture and mixed by dots between, at a third of the bytes."""
+"""Of a PNG: chosen from the whole picture, with dots of two where one lies between: a third of the bytes."""
 
 
 def save(figure: Figure, out: Path, title: str, description: str) -> None:

@@ -184,7 +184,7 @@ def signed(value: float) -> str:
 
 
 def _named(axis: Any) -> str:
-    """"name (unit)"; with one pair of brackets where the name has its own."""
+    """ "name (unit)"; with one pair of brackets where the name has its own."""
     if not axis.unit:
         return str(axis.name)
     if axis.name.endswith(")"):

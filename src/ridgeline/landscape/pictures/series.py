@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ridgeline.landscape.pictures.corridor import draw_corridor
 from ridgeline.landscape.pictures.ground import draw_ground, signed
-from ridgeline.landscape.pictures.overlays import draw_corridor, draw_paths, draw_points, draw_route
+from ridgeline.landscape.pictures.overlays import draw_paths, draw_points, draw_route
 from ridgeline.landscape.pictures.relief import round_step
 from ridgeline.landscape.pictures.scene import Scene
 from ridgeline.landscape.pictures.sheet import MARGIN, blank, draw_foot, draw_head, foot_lines

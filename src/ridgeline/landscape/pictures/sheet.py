@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ridgeline.landscape.pictures.compass import draw_compass
+from ridgeline.landscape.pictures.corridor import draw_corridor
 from ridgeline.landscape.pictures.fonts import BOLD, PLAIN
 from ridgeline.landscape.pictures.ground import draw_ground, draw_scale, signed
 from ridgeline.landscape.pictures.key import draw_key
 from ridgeline.landscape.pictures.overlays import (
-    draw_corridor,
     draw_paths,
     draw_pin,
     draw_points,

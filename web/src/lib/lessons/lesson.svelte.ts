@@ -4,8 +4,9 @@ import type { Container } from '../blocks';
 import { frameOf, layersOf } from '../scene/adapt';
 import { emptyFrame, type Frame, type Pin, type Terrain, type TerrainLayer } from '../scene/view';
 import { connect, type Exchange, type PinNumbers, type Scalars, type Settings, type TerrainDict } from '../world/client';
+import { linesOf } from './lines';
 import { recordedScene } from './recorded';
-import type { Lesson, LessonMeta, LessonScene, RecordedMeta } from './types';
+import type { Lesson, LessonMeta, LessonScene, Line, RecordedMeta } from './types';
 
 type Span = [number, number];
 const PLANE: Span = [-3, 3];
@@ -22,6 +23,7 @@ export class OpenLesson {
   terrain = $state.raw<Terrain | null>(null);
   frame = $state.raw<Frame>(emptyFrame());
   pair = $state.raw<Frame['paths']>(null);
+  lines = $state.raw<Line[]>([]);
   place = $state.raw<{ x: number; y: number } | null>(null);
   pin = $state.raw<PinNumbers | null>(null);
   dict = $state.raw<TerrainDict | null>(null);
@@ -185,6 +187,7 @@ export class OpenLesson {
     if (Object.keys(answer.blocks).length) {
       this.frame = { ...frameOf(answer, PLANE, PLANE, this.frame), route: this.dict?.route ?? null };
       this.setPair(answer);
+      if (meta.type === 'lesson') this.lines = linesOf(answer, this.number);
     }
     if (meta.id === null && meta.type === 'frame') this.touched = true;
   }

@@ -34,15 +34,34 @@ export interface ShownNumber {
   label: string;
   unit: string;
   value: number | null;
-  /** Whether the world on the screen gave it; otherwise it was measured when the lesson was recorded. */
-  live: boolean;
+  /** now: of the world on the screen. before: of the step as it was opened. recorded: of the package's seed 0. */
+  origin: 'now' | 'before' | 'recorded';
 }
 
-/** The numbers of the formula: the live world's where it has them. */
-export function shownNumbers(figures: Record<string, Figure>, live: LessonMeta['numbers']): ShownNumber[] {
+/** The numbers of the formula: the live world's where it has them; `changed` when the reader has moved on from them. */
+export function shownNumbers(figures: Record<string, Figure>, live: LessonMeta['numbers'], changed = false): ShownNumber[] {
   return Object.entries(figures).map(([name, figure]) => {
     const own = live[name];
     const known = own !== null && own !== undefined;
-    return { name, label: figure.label, unit: figure.unit, value: known ? own : figure.value, live: known };
+    const origin = !known ? 'recorded' : changed ? 'before' : 'now';
+    return { name, label: figure.label, unit: figure.unit, value: known ? own : figure.value, origin };
   });
+}
+
+/**
+ * A formula cut at its wide spaces and after listed items (",\\ "), outside braces and brackets, so that a narrow
+ * column can put the parts on lines.
+ */
+export function parts(tex: string): string[] {
+  const out: string[] = [''];
+  let depth = 0;
+  for (const piece of tex.split(/(\\qquad|\\quad|[,;]\\ |[{}()])/)) {
+    if (piece === '{' || piece === '(') depth++;
+    if (piece === '}' || piece === ')') depth--;
+    const wide = piece === '\\qquad' || piece === '\\quad';
+    const listed = piece === ',\\ ' || piece === ';\\ ';
+    if (!wide || depth > 0) out[out.length - 1] += listed && depth === 0 ? piece[0] : piece;
+    if ((wide || listed) && depth === 0) out.push('');
+  }
+  return out.map((each) => each.trim()).filter(Boolean);
 }

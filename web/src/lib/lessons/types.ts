@@ -38,9 +38,11 @@ export interface Lesson extends LessonSummary {
 export interface Line {
   name: string;
   label: string;
-  norm: number[];
+  /** Signed length of the step; null where only its KL is told. */
+  norm: number[] | null;
   kl: number[];
   gain: number[];
+  /** What the surrogate says that the gain would be. */
   promised: number[] | null;
 }
 
@@ -49,7 +51,6 @@ export interface LessonMeta {
   step: number;
   numbers: Record<string, number | null>;
   filled?: string;
-  lines?: Line[];
   pairs?: number;
   most_pairs?: number;
 }

@@ -27,7 +27,7 @@ const KNOWN: Record<string, Partial<Watch> & { words: string }> = {
   layers: { words: 'the two grounds: pull the divider', overlays: { swipe: 'proxy' } },
   pair: { words: 'walks A and B', element: 'trajectory', overlays: { paths: true, corridor: false } },
   history: { words: 'the curves under the picture', figure: 'history', numbers: ['return_gold', 'return_proxy'] },
-  optimum: { words: 'the exact optimum beside what was reached', figure: 'history', numbers: ['optimum', 'objective'] },
+  optimum: { words: 'the exact optimum', figure: 'history', numbers: ['optimum', 'objective'] },
   line: { words: 'the lines under the picture', figure: 'lines', numbers: ['gain_natural', 'gain_plain', 'promised', 'kept'] },
   lines: { words: 'the lines under the picture', figure: 'lines', numbers: ['kl_random', 'kl_training', 'kl_spread'] },
   variance: { words: 'the two shares of variance', figure: 'lines', numbers: ['variance_training', 'variance_walk'] },

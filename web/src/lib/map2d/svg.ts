@@ -271,8 +271,7 @@ export function besideLabels(model: Model, sheet: Sheet, other: string, shift: [
     priority: 80,
     gap: 0,
   });
-  const own = model.terrain.layers[other].mean;
-  const labels = [...mapLabels(model, sheet, other), ...(model.overlays.labels ? model.spotLabels(own) : []), name(other)];
+  const labels = [...mapLabels(model, sheet, other), ...(model.overlays.labels ? model.spotLabels(other) : []), name(other)];
   const moved = labels.map((each) => ({ ...each, x: each.x + shift[0] / sheet.unit, y: each.y - shift[1] / sheet.unit }));
   return [name(model.terrain.active), ...moved];
 }
@@ -354,7 +353,7 @@ function sheetMarkup(model: Model, sheet: Sheet, layer: string): string {
 }
 
 function caption(model: Model, left: number, top: number): string {
-  const text = `Contours every ${model.levels.step} of ${model.terrain.active} reward, from ${valueText(model.range[0])} to ${valueText(model.range[1])}`;
+  const text = `Contours every ${model.levels.step}, ${model.named()}, from ${valueText(model.range[0])} to ${valueText(model.range[1])}`;
   return `<text x="${left}" y="${top}" font-size="12" fill="${model.palette.muted}">${escape(text)}</text>`;
 }
 

@@ -90,7 +90,8 @@ export function recordedTerrain(container: Container<unknown>, manifest: Manifes
   return {
     layers,
     active: manifest.altitude.active in layers ? manifest.altitude.active : Object.keys(layers)[0],
-    range: manifest.altitude.range,
+    // The exact ground is one and the same in every frame; its own range shows it best.
+    range: manifest.kind === 'exact' ? null : manifest.altitude.range,
     goal: goal ? { x: goal[0], y: goal[1], radius: goal[2] } : null,
     axes: { x: axisName(manifest.axes.x), y: axisName(manifest.axes.y) },
   };

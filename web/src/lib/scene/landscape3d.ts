@@ -9,7 +9,7 @@ import { Overlay, type Label, type Projection } from './overlay';
 import { Cloud, PinHead, Table, ValueSheet } from './props';
 import { fogField, maskField, relief } from './relief';
 import { Ribbons, type Point, type RibbonBuilder } from './ribbons';
-import { compassStrokes, ellipse, groundStrokes, pathStrokes, stroke, valueText } from './shapes';
+import { compassStrokes, cutTo, ellipse, groundStrokes, pathStrokes, stroke, valueText } from './shapes';
 import type { Camera, Drag, Element, Frame, Handle, LandscapeView, Overlays, Pin, Place, Stats, Terrain, Tool } from './view';
 
 const LIFT = 0.012;
@@ -320,7 +320,8 @@ export class Landscape3D implements LandscapeView, Projection {
 
   private buildLines(builder: RibbonBuilder): void {
     const { model } = this;
-    for (const each of groundStrokes(model.frame, model.overlays, model.palette)) {
+    const { x, y } = this.fine;
+    for (const each of groundStrokes(model.frame, model.overlays, model.palette).flatMap((whole) => cutTo(whole, x, y))) {
       builder.drape({ ...each, opacity: each.opacity * model.fade(each.element) }, this.drape);
     }
     const goal = model.terrain.goal;
@@ -523,6 +524,8 @@ export class Landscape3D implements LandscapeView, Projection {
     context.fillRect(0, 0, canvas.width, canvas.height);
     this.renderer.render(this.scene, this.orbit.camera);
     context.drawImage(domElement, 0, 0);
+    context.scale(canvas.width / this.width, canvas.height / this.tall);
+    this.overlay.paint(context, this.model.palette.paper);
     return new Promise((resolve, reject) => {
       canvas.toBlob((blob) => (blob ? resolve(blob) : reject(new Error('The browser could not encode the picture.'))), 'image/png');
     });

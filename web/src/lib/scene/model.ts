@@ -154,7 +154,7 @@ export class Model {
       if (value !== null) out.push({ text: `V ${valueText(value)}`, x: this.pin.x, y: this.pin.y, lift, tone: 'value', priority: 100, gap: 14 });
     }
     if (!this.overlays.labels) return out;
-    out.push(...this.spotLabels(this.ground));
+    out.push(...this.spotLabels(this.terrain.active));
     const route = this.frame.route;
     if (this.overlays.route && route && route.length > 1) {
       out.push({ text: 'start', x: route[0][0], y: route[0][1], lift: 0.02, tone: 'mint', priority: 60, gap: 9 });
@@ -165,8 +165,9 @@ export class Model {
   }
 
   /** Summits and pits of a layer with their altitudes. */
-  spotLabels(field: Field): Label[] {
-    return spots(this.fine(field, field.n)).map((spot) => ({
+  spotLabels(layer: string): Label[] {
+    const { mean, mask } = this.terrain.layers[layer] ?? { mean: this.ground, mask: null };
+    return spots(this.fine(mean, mean.n), 4, mask).map((spot) => ({
       text: `${spot.kind === 'peak' ? '▲' : '▽'} ${spot.altitude > 0 ? '+' : ''}${valueText(spot.altitude)}`,
       x: spot.x,
       y: spot.y,
@@ -179,10 +180,9 @@ export class Model {
 
   /** What the colours and lines of the ground mean. */
   key(): Key {
-    const { active } = this.terrain;
     const digits = this.range[1] - this.range[0] > 20 ? 0 : 1;
     return {
-      name: active === 'reward' ? 'reward' : `${active} reward`,
+      name: this.named(),
       low: valueText(this.range[0], digits),
       high: valueText(this.range[1], digits),
       lines: this.overlays.contours ? `lines every ${this.levels.step}` : '',
@@ -190,11 +190,19 @@ export class Model {
     };
   }
 
+  /** The reward or rewards whose altitude is shown. */
+  named(): string {
+    const other = this.other();
+    const { active } = this.terrain;
+    if (other) return `${active} and ${other}`;
+    return active === 'reward' ? 'reward' : `${active} reward`;
+  }
+
   /** The picture in one sentence, for those who do not see it. */
   summary(): string {
     const [low, high] = this.ground.range();
     const parts = [`Map of ${this.terrain.active} reward: altitude from ${valueText(low)} to ${valueText(high)}.`];
-    for (const spot of spots(this.ground, 3)) {
+    for (const spot of spots(this.ground, 3, this.terrain.layers[this.terrain.active]?.mask)) {
       parts.push(`${spot.kind === 'peak' ? 'Summit' : 'Pit'} ${valueText(spot.altitude)} at x ${valueText(spot.x, 1)}, y ${valueText(spot.y, 1)}.`);
     }
     if (this.pin) parts.push(`${this.pinText().replace('; arrow keys move the pin', '')}.`);

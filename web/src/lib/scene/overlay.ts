@@ -50,6 +50,7 @@ export class Overlay {
   private readonly pinButton: HTMLButtonElement;
   private readonly divider: HTMLButtonElement;
   private readonly key: HTMLDivElement;
+  private ramp: string[] = [];
   private swipeAt: number | null = null;
   private labels: Label[] = [];
   private nodes: HTMLSpanElement[] = [];
@@ -129,6 +130,7 @@ export class Overlay {
   }
 
   setKey(key: Key): void {
+    this.ramp = key.ramp;
     const told = [key.lines ? `${key.name}, ${key.lines}` : key.name, key.low, '', key.high];
     [...this.key.children].forEach((node, i) => {
       if (node.textContent !== told[i]) node.textContent = told[i];
@@ -207,6 +209,35 @@ export class Overlay {
     return this.nodes
       .filter((node) => node.style.visibility === 'visible')
       .map((node) => ({ text: node.textContent ?? '', box: node.getBoundingClientRect() }));
+  }
+
+  /** Writes labels and key onto a picture that is saved. */
+  paint(context: CanvasRenderingContext2D, halo: string): void {
+    const home = this.host.getBoundingClientRect();
+    const nodes = [...this.nodes.filter((node) => node.style.visibility === 'visible'), ...this.key.children];
+    context.textAlign = 'center';
+    context.textBaseline = 'middle';
+    context.lineJoin = 'round';
+    for (const node of nodes) {
+      const box = node.getBoundingClientRect();
+      const [left, top] = [box.left - home.left, box.top - home.top];
+      if (node.className === 'rl-key-ramp') {
+        const ramp = context.createLinearGradient(left, 0, left + box.width, 0);
+        this.ramp.forEach((colour, i) => ramp.addColorStop(i / (this.ramp.length - 1), colour));
+        context.fillStyle = ramp;
+        context.fillRect(left, top, box.width, box.height);
+        continue;
+      }
+      const look = getComputedStyle(node);
+      context.font = `${look.fontWeight} ${look.fontSize} ${look.fontFamily}`;
+      context.lineWidth = 3;
+      context.strokeStyle = halo;
+      context.globalAlpha = 0.8;
+      context.strokeText(node.textContent ?? '', left + box.width / 2, top + box.height / 2);
+      context.globalAlpha = 1;
+      context.fillStyle = look.color;
+      context.fillText(node.textContent ?? '', left + box.width / 2, top + box.height / 2);
+    }
   }
 
   dispose(): void {

@@ -276,8 +276,8 @@ export interface Spot {
   kind: 'peak' | 'pit';
 }
 
-/** Spot heights: the summits and pits that stand out from their surroundings. */
-export function spots(field: Field, most = 4): Spot[] {
+/** Spot heights: the summits and pits that stand out from their surroundings, where the mask (if any) shows the ground. */
+export function spots(field: Field, most = 4, mask: Uint8Array | null = null): Spot[] {
   const { n, data } = field;
   const [low, high] = field.range();
   const window = Math.max(2, Math.round(n / 9));
@@ -285,7 +285,7 @@ export function spots(field: Field, most = 4): Spot[] {
   for (let row = 1; row < n - 1; row++) {
     for (let column = 1; column < n - 1; column++) {
       const own = data[row * n + column];
-      if (touchesHole(data, n, row, column)) continue;
+      if (touchesHole(data, n, row, column) || (mask && !mask[row * n + column])) continue;
       let top = true;
       let bottom = true;
       for (let r = Math.max(0, row - window); r <= Math.min(n - 1, row + window) && (top || bottom); r++) {
@@ -328,6 +328,48 @@ export function ashore(points: number[], mask: Field | null): number[][] {
   }
   if (current.length >= 4) pieces.push(current);
   return pieces;
+}
+
+/** The pieces of a stroke that lie on the ground from x[0] to x[1] and y[0] to y[1]. */
+export function cutTo(whole: Stroke, x: [number, number], y: [number, number]): Stroke[] {
+  const p = whole.closed ? [...whole.points, whole.points[0], whole.points[1]] : whole.points;
+  const inside = (i: number): boolean => p[i] >= x[0] && p[i] <= x[1] && p[i + 1] >= y[0] && p[i + 1] <= y[1];
+  let all = true;
+  for (let i = 0; i + 1 < p.length; i += 2) all = all && inside(i);
+  if (all) return [whole];
+  const pieces: number[][] = [];
+  let current: number[] = [];
+  for (let i = 0; i + 3 < p.length; i += 2) {
+    const cut = cutLeg([p[i], p[i + 1], p[i + 2], p[i + 3]], x, y);
+    if (cut) {
+      if (!current.length) current.push(cut[0], cut[1]);
+      current.push(cut[2], cut[3]);
+    }
+    if (!cut || !inside(i + 2)) {
+      if (current.length) pieces.push(current);
+      current = [];
+    }
+  }
+  if (current.length) pieces.push(current);
+  return pieces.map((points) => ({ ...whole, points, closed: false, arrow: false }));
+}
+
+/** A straight leg between the sides of a box (Liang and Barsky), or null when it lies outside. */
+function cutLeg([ax, ay, bx, by]: number[], x: [number, number], y: [number, number]): number[] | null {
+  let [from, to] = [0, 1];
+  const sides = [
+    [ax - bx, ax - x[0]],
+    [bx - ax, x[1] - ax],
+    [ay - by, ay - y[0]],
+    [by - ay, y[1] - ay],
+  ];
+  for (const [rate, room] of sides) {
+    if (rate === 0 && room < 0) return null;
+    if (rate < 0) from = Math.max(from, room / rate);
+    else if (rate > 0) to = Math.min(to, room / rate);
+  }
+  if (from > to) return null;
+  return [ax + from * (bx - ax), ay + from * (by - ay), ax + to * (bx - ax), ay + to * (by - ay)];
 }
 
 /** All strokes except paths, in drawing order. */

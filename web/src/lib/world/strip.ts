@@ -21,12 +21,17 @@ export function strip(paths: Paths, which: number, gamma = 1): Strip {
   return { rewards, sums };
 }
 
-/** A linear scale whose domain always holds zero. */
-export function zeroScale(values: number[], top: number, bottom: number): (value: number) => number {
-  const low = Math.min(0, ...values);
-  const high = Math.max(0, ...values);
-  const span = high - low || 1;
-  return (value) => bottom - ((value - low) / span) * (bottom - top);
+/** Linear scales, one per list of values, that share one zero line. */
+export function zeroScales(lists: number[][], top: number, bottom: number): ((value: number) => number)[] {
+  const ends = lists.map((values) => ({ low: Math.min(0, ...values), high: Math.max(0, ...values) }));
+  const shares = ends.map(({ low, high }) => -low / (high - low || 1));
+  const down = Math.max(...shares);
+  const below = down / (down + Math.max(...shares.map((share) => 1 - share)));
+  const zero = bottom - below * (bottom - top);
+  return ends.map(({ low, high }) => {
+    const span = Math.max(below < 1 ? high / (1 - below) : 0, below > 0 ? -low / below : 0) || 1;
+    return (value) => zero - (value / span) * (bottom - top);
+  });
 }
 
 /** Polyline through (x(i), y(value)); missing values break it. */

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ridgeline.landscape.lessons.lesson import load
 from ridgeline.landscape.lessons.numbers.setup import (
     Numbers,
     learner_of,
@@ -28,24 +29,20 @@ _HALVINGS = 40
 
 
 def compute(seed: int) -> Numbers:
-    """budget, kl_step (nats per action); after 15 iterations gain_natural, gain_plain at kl_equal (nats).
+    """budget, kl_step (nats per action) of the first iteration; the rest after 15 iterations.
 
-    promised, kept: gain of the surrogate and of J for a step of 0.5 nats per action from the reference;
-    rejected: trials of the line search that were not taken there. start_*: the gains at the reference.
+    gain_natural, gain_plain: J along the exact gradient at kl_equal nats per path; noisy_*: along that of 64
+    walks. promised, kept: gain of the surrogate and of J for a natural step of 0.5 nats per action.
     """
     learner = learner_of(6, seed)
-    found: Numbers = {"budget": learner.settings.budget, "kl_equal": _equal(learner)}
-    long = at_kl(learner, directions(learner)["natural"], GREEDY * learner.terrain.horizon)
-    found |= {
-        "promised": surrogate_gain(learner, long),
-        "kept": moved_return(learner, long) - returns(learner),
-    }
-    found |= {f"start_{name}": gain for name, gain in _gains(learner).items()}
-    found |= _taken(learner)
+    found: Numbers = {"budget": learner.settings.budget, "kl_equal": _equal(learner), **_taken(learner)}
     for _ in range(TRAINED - 1):
         learner.step(exact=False)
-    trials = learner_of(6, seed, budget=GREEDY).step(exact=False).update.trials
-    return {**found, **_gains(learner), "rejected": float(sum(not trial.taken for trial in trials))}
+    found |= {f"gain_{name}": gain for name, gain in _gains(learner, directions(learner)).items()}
+    found |= {f"noisy_{name}": gain for name, gain in _gains(learner, _estimated(learner)).items()}
+    long = at_kl(learner, directions(learner)["natural"], GREEDY * learner.terrain.horizon)
+    kept = moved_return(learner, long) - returns(learner)
+    return {**found, "promised": surrogate_gain(learner, long), "kept": kept}
 
 
 def live(world: World) -> Numbers:
@@ -56,7 +53,10 @@ def live(world: World) -> Numbers:
         states = world.paths.states[:, :-1]
         with torch.no_grad():
             found["kl_step"] = float(mean_kl(learner.reference, learner.policy, states))
-    return {**found, **_gains(learner)} if learner.iteration == TRAINED else found
+    if learner.iteration == TRAINED:
+        gains = _gains(learner, directions(learner))
+        found |= {f"gain_{name}": gain for name, gain in gains.items()}
+    return found
 
 
 def surrogate_gain(learner: Learner, policy: GaussianPolicy) -> float:
@@ -84,24 +84,34 @@ def _taken(learner: Learner) -> Numbers:
 
 
 def _equal(learner: Learner) -> float:
-    """The KL at which steps are compared: the budget, summed over a walk. Nats per path."""
-    return learner.settings.budget * learner.terrain.horizon
+    """The KL at which steps are compared: the lesson's budget, summed over a walk. Nats per path."""
+    return float(load(6).settings["budget"]) * learner.terrain.horizon
 
 
 def directions(learner: Learner) -> dict[str, Tensor]:
-    """Plain and natural gradient of the walks that the next iteration would learn from."""
-    paths = learner.walk()
-    gradient = gradient_of(learner.policy, learner.batch(paths), learner.objective)
-    natural, _ = natural_direction(learner.policy, gradient, paths.states[:, :-1])
-    return {"natural": natural, "plain": gradient}
+    """The exact gradient, and the natural one with the Fisher matrix of the next iteration's walks."""
+    settings = learner.settings
+    exact = learner.measures.gradient(learner.policy, settings.layer, learner.gamma, settings.beta)
+    return _both(learner, exact)
 
 
-def _gains(learner: Learner) -> Numbers:
+def _estimated(learner: Learner) -> dict[str, Tensor]:
+    """The same with the gradient that those walks give."""
+    return _both(learner, gradient_of(learner.policy, learner.batch(learner.walk()), learner.objective))
+
+
+def _both(learner: Learner, gradient: Tensor) -> dict[str, Tensor]:
+    unit = gradient / gradient.norm()
+    natural, _ = natural_direction(learner.policy, unit, learner.walk().states[:, :-1])
+    return {"natural": natural, "plain": unit}
+
+
+def _gains(learner: Learner, along: dict[str, Tensor]) -> Numbers:
     """Exact gain of a step of `_equal` nats along each direction. Reward units."""
     before = returns(learner)
     return {
-        f"gain_{name}": moved_return(learner, at_kl(learner, direction, _equal(learner))) - before
-        for name, direction in directions(learner).items()
+        name: moved_return(learner, at_kl(learner, direction, _equal(learner))) - before
+        for name, direction in along.items()
     }
 
 
