@@ -242,3 +242,37 @@ def test_commands_of_stages_make_a_valid_recipe(line: str, monkeypatch: pytest.M
     outcome = CliRunner().invoke(app, shlex.split(line)[1:], catch_exceptions=False)
     assert outcome.exit_code == 0
     assert [recipe.stage[0].type for recipe in started] == [line.split()[1].replace("-", "_")]
+
+
+def test_the_reader_of_landscapes_reads_what_the_library_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The example of landscape_format.md, run against a record that was just made."""
+    from ridgeline.landscape import blocks as container
+    from ridgeline.landscape.world.settings import Settings
+    from ridgeline.landscape.world.terrain_file import load_terrain
+    from ridgeline.landscape.world.training import train
+
+    [example] = [b.values[0] for b in blocks("python") if b.id.startswith("landscape_format")]
+    monkeypatch.chdir(tmp_path)
+    learner = train(load_terrain("ravine"), Settings(paths=8, epochs=1), 2, 1, tmp_path / "runs" / "hill")
+    names: dict[str, Any] = {}
+    exec(example, names)
+    for path in sorted((tmp_path / "runs" / "hill").rglob("*.bin")):
+        (meta, found), (right_meta, right) = names["read"](path), container.decode(path.read_bytes())
+        assert meta == right_meta and found.keys() == right.keys()
+        for name, block in right.items():
+            assert found[name].dtype == block.dtype and found[name].tobytes() == block.tobytes()
+            assert found[name].shape == block.shape
+    assert [len(path) for path in names["paths"]] == [25] * 8
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{names['manifest']['title']} on 65 x 65 places; highest 0.997")
+    assert lines[1].startswith(f"step {learner.iteration} J ") and lines[1].endswith(" 8 paths")
+
+
+def test_every_block_and_key_of_a_record_is_described() -> None:
+    from ridgeline.landscape.record import Manifest
+    from ridgeline.landscape.record.layout import SHAPES
+
+    text = (DOCS / "landscape_format.md").read_text(encoding="utf-8")
+    assert [name for name in (*Manifest.model_fields, *SHAPES) if f"`{name}`" not in text] == []

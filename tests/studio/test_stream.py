@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 import ridgeline.studio
+from ridgeline.studio.runs_index import RunsIndex
 from ridgeline.studio.serve import Handle
 from ridgeline.studio.stream import EventLog
 from tests.studio.folders import append, full_run, metric
@@ -100,3 +101,24 @@ def test_closing_frees_the_port_although_somebody_listens(tmp_path: Path) -> Non
 def _ignore(handle: Handle) -> None:
     with contextlib.suppress(httpx.HTTPError):
         listen(handle, 99)
+
+
+def test_a_look_does_not_wait_for_whoever_reads_the_curves(tmp_path: Path) -> None:
+    run = full_run(tmp_path)
+    index = RunsIndex(tmp_path)
+    stage = index.run("full").stages["01-policy"]
+    append(run / "stages/01-policy/metrics.jsonl", [metric(20, reward=1.0)])
+    held, done = threading.Event(), threading.Event()
+
+    def read() -> None:
+        with stage.lock:
+            held.set()
+            done.wait(20)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    assert held.wait(5)
+    assert index.refresh()["full"].points == []
+    done.set()
+    reader.join()
+    assert index.refresh()["full"].points == [("01-policy", [{"step": 20, "reward": 1.0}])]

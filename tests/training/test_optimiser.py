@@ -171,3 +171,15 @@ def test_save_and_load_are_bit_exact(dtype: torch.dtype, before: int, tmp_path: 
     for name in optimiser.masters:
         assert torch.equal(optimiser.masters[name], other.masters[name])
         assert torch.equal(optimiser.working[name], other.working[name])
+
+
+def test_a_step_counts_as_a_change_of_the_weights() -> None:
+    """A sampler that keeps packed copies looks at version counters, which the fused step leaves alone."""
+    for dtype in (torch.float32, torch.bfloat16):
+        module = torch.nn.Linear(3, 2).to(dtype)
+        optimiser = MasterAdamW(module, Optimiser())
+        before = module.weight._version
+        module(torch.ones(1, 3, dtype=dtype)).sum().backward()
+        optimiser.accumulate()
+        optimiser.step(1e-3, optimiser.gradient_norm())
+        assert module.weight._version > before

@@ -3,6 +3,8 @@ import type { Container } from '../src/lib/blocks';
 import { linesOf, places, reach, rulers, ticks } from '../src/lib/lessons/lines';
 import { inlines, markdown } from '../src/lib/lessons/markdown';
 import { filled, parts, shownNumbers, written } from '../src/lib/lessons/numbers';
+import { scaledLike } from '../src/lib/lessons/scaled';
+import { bestOfN, marks } from '../src/lib/lessons/leash';
 import { firstPaths } from '../src/lib/lessons/preview';
 import { recordedScene } from '../src/lib/lessons/recorded';
 import type { RecordedMeta } from '../src/lib/lessons/types';
@@ -127,7 +129,8 @@ it('watch names a part of the picture, a figure, or a number', () => {
   expect(watched('beam').element).toBe('value');
   expect(watched('history').figure).toBe('history');
   expect(watched('layers').overlays.swipe).toBe('proxy');
-  expect(watched('dead_groups').numbers).toEqual(['dead_groups']);
+  expect(watched('dead_groups', ['success', 'dead_4']).numbers).toEqual(['dead_groups', 'dead_4']);
+  expect(watched('ratio_max').numbers).toEqual(['ratio_max']);
 });
 
 it('a preview draws the first paths only', () => {
@@ -135,4 +138,20 @@ it('a preview draws the first paths only', () => {
   expect(firstPaths(paths, 2)!.rows.length).toBe(30);
   expect(firstPaths(paths, 9)!.rows.length).toBe(36);
   expect(firstPaths(paths, 0)).toBeNull();
+});
+
+it('the learned ground is shown at the scale of gold, measured where it is shown', () => {
+  const gold = Float32Array.of(-1, 1, 9, -1, 1);
+  const learned = Float32Array.of(-10, 10, 500, -10, 10);
+  const mask = Uint8Array.of(1, 1, 0, 1, 1);
+  const { data, factor } = scaledLike(learned, gold, mask);
+  expect(factor).toBeCloseTo(0.1, 6);
+  expect(data[1]).toBeCloseTo(1, 6);
+  expect(scaledLike(new Float32Array(5), gold, mask).factor).toBe(1);
+});
+
+it('best-of-n marks lie at ln n - (n - 1) / n and inside the axis', () => {
+  expect(bestOfN(1)).toBe(0);
+  expect(bestOfN(4)).toBeCloseTo(0.6363, 4);
+  expect(marks(3).map(({ n }) => n)).toEqual([2, 4, 16]);
 });

@@ -20,6 +20,10 @@ suite('metrics', () => {
     expect(describe('control/entropy').title).toBe('Entropy, control');
   });
 
+  it('titles a reward of a file by its last part', () => {
+    expect(describe('reward//tmp/my_data/gold.py:gold').title).toBe('gold.py:gold');
+  });
+
   it('keeps the total where there is no reward beside it', () => {
     expect(charts(['reward/total']).map((spec) => spec.id)).toEqual(['reward/total']);
   });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { diff } from '../src/lib/diff';
-import { ago, controlPicture, duration, number, percent, signed, snippet, visible } from '../src/lib/format';
+import { ago, controlPicture, duration, lastPart, number, percent, signed, snippet, visible, words } from '../src/lib/format';
 import { airy, plotTable, spoken } from '../src/lib/plot';
 import { layout, visibleRange } from '../src/lib/rows';
 import { nearest, smooth } from '../src/lib/smoothing';
@@ -142,5 +142,18 @@ describe('layout of a long list', () => {
     expect(plan.tops[first + 1]!).toBeGreaterThan(5000);
     expect(plan.tops[last + 1]!).toBeGreaterThanOrEqual(5600);
     expect(visibleRange(layout(0, () => null), 0, 100)).toEqual([0, -1]);
+  });
+});
+
+describe('words', () => {
+  it('makes words of names, and shows a function of a file by its last part', () => {
+    expect(words('reward/random_coin')).toBe('reward / random coin');
+    expect(words('reward//tmp/some_data/gold.py:my_gold')).toBe('gold.py:my_gold');
+    expect(lastPart('rewards/gold.py:gold')).toBe('gold.py:gold');
+    expect(lastPart('reward/judge')).toBe('reward/judge');
+  });
+
+  it('writes every minus as one', () => {
+    expect(number(-8.9e-5)).toBe('−8.90e−5');
   });
 });

@@ -100,9 +100,7 @@ class StageContext:
         )
         if work.layout == "packed" and not supports_packing(model.module, longest):
             raise UsageError('this model does not support work.layout = "packed"; use "auto".')
-        sampler, kind = new_sampler(model.module, model.tokenizer, stop_ids(model))
-        if optimiser is not None:
-            self.run.event("sampler", stage=self.folder.name, role=role, sampler=kind)
+        sampler, _ = new_sampler(model.module, model.tokenizer, stop_ids(model))
         engine.add(
             role,
             model.module,

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from ridgeline.studio.figures import figure
@@ -120,7 +121,9 @@ def collapse(curves: Curves) -> Alert | None:
     steps, entropy = curves.metric("entropy")
     if len(steps) < 4:
         return None
-    for end in range(1, len(steps)):
+    # Only where half of the highest value so far is reached can half of a nearby one be.
+    (low,) = np.nonzero(entropy <= np.maximum.accumulate(entropy) / 2)
+    for end in low.tolist():
         # The values of a stage are one a step, but a resumed run may leave gaps.
         start = int(np.searchsorted(steps, steps[end] - ENTROPY_STEPS))
         if start == end:
@@ -140,12 +143,16 @@ def collapse(curves: Curves) -> Alert | None:
 def leap(curves: Curves) -> Alert | None:
     """The KL of one step is several times that of the steps before it."""
     steps, kl = curves.metric("kl_k1")
-    for end in range(WINDOW, len(steps)):
-        before = float(np.median(np.abs(kl[end - WINDOW : end])))
-        if kl[end] > KL_LEAST and kl[end] > KL_FACTOR * max(before, KL_LEAST / KL_FACTOR):
-            text = f"KL jumped from {figure(before)} to {figure(kl[end])} nats per completion in one step."
-            return Alert(int(steps[end]), "kl_jump", "warning", text)
-    return None
+    if len(steps) <= WINDOW:
+        return None
+    before_all = np.median(sliding_window_view(np.abs(kl[:-1]), WINDOW), axis=1)
+    far = np.maximum(KL_LEAST, KL_FACTOR * np.maximum(before_all, KL_LEAST / KL_FACTOR))
+    (leaps,) = np.nonzero(kl[WINDOW:] > far)
+    if not len(leaps):
+        return None
+    before, end = float(before_all[leaps[0]]), int(leaps[0]) + WINDOW
+    text = f"KL jumped from {figure(before)} to {figure(float(kl[end]))} nats per completion in one step."
+    return Alert(int(steps[end]), "kl_jump", "warning", text)
 
 
 def clipped(curves: Curves) -> Alert | None:

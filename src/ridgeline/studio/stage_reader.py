@@ -55,20 +55,32 @@ class StageReader:
         self._refresh_result()
 
     def refresh(self) -> tuple[Points, bool]:
-        """The rows written since the last call, and whether a file was begun anew (a resumed run)."""
-        points: Points = []
-        anew = False
-        with self.lock:
-            for source in self.sources.values():
-                rows, restarted = source.tail.read()
-                if restarted:
-                    anew = True
-                    source.last = None
-                    if source.table is not None:
-                        source.table = Table()
-                points += self._take(source, rows)
+        """The rows written since the last call, and whether a file was begun anew (a resumed run).
+
+        Nothing while somebody else reads the curves: the next call brings it, and all other stages need not
+        wait meanwhile.
+        """
+        if not self.lock.acquire(blocking=False):
+            return [], False
+        try:
+            points, anew = self._read_new()
+        finally:
+            self.lock.release()
         self._refresh_result()
         return ([], True) if anew else (points, False)
+
+    def _read_new(self) -> tuple[Points, bool]:
+        points: Points = []
+        anew = False
+        for source in self.sources.values():
+            rows, restarted = source.tail.read()
+            if restarted:
+                anew = True
+                source.last = None
+                if source.table is not None:
+                    source.table = Table()
+            points += self._take(source, rows)
+        return points, anew
 
     def tables(self) -> dict[str, Table]:
         """All numbers of the stage; the first call reads the files from their beginning."""

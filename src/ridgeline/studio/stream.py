@@ -21,6 +21,8 @@ ROWS = 500
 """Rows of one event."""
 SILENCE = 15.0
 INTERVAL = 1.0
+PAUSE = 5.0
+"""The longest pause between two looks."""
 logger = logging.getLogger("ridgeline.studio")
 
 
@@ -170,6 +172,7 @@ class Poller:
             except Exception:
                 # The studio goes on showing what it has; the next look may succeed.
                 logger.exception("looking at the runs failed")
-            # On a slow network disk looking must not become all that the server does.
+            # On a slow network disk looking must not become all that the server does; where it was slow for
+            # once, what is new must not wait for long.
             took = time.monotonic() - started
-            self._stop.wait(max(self.interval, 4 * took))
+            self._stop.wait(max(self.interval, min(PAUSE, 4 * took)))

@@ -85,6 +85,8 @@ class MasterAdamW:
         for group in self.adam.param_groups:
             group["lr"] = rate
         self.adam.step()
+        # The fused step does not count as a change by itself, and samplers look whether weights have changed.
+        torch.autograd.graph.increment_version(list(self.masters.values()))
         self.forget_gradients()
         self.refresh()
 

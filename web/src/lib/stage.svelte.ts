@@ -86,12 +86,17 @@ export class StageSeries {
       return;
     }
     this.series = grow(this.series, message.rows, this.range);
-    for (const row of message.rows) this.total = Math.max(this.total, (row.step ?? -1) + 1);
+    for (const row of message.rows) if (trained(row)) this.total = Math.max(this.total, (row.step ?? -1) + 1);
     this.grown += message.rows.length;
     clearTimeout(this.slow);
     if (this.grown > GROWTH) void this.fetch();
     else this.slow = setTimeout(() => void this.reflect(), 1500);
   }
+}
+
+/** Whether a row tells of a step of training; seconds are written before it, evaluations after the last. */
+function trained(row: Record<string, number>): boolean {
+  return Object.keys(row).some((name) => name !== 'step' && !/^(seconds|evaluation)\//.test(name));
 }
 
 /** `series` with rows appended; rows at or before a curve's last step were already in the answer and are left out. */

@@ -13,7 +13,6 @@ from ridgeline.landscape.lessons.lesson import load
 from ridgeline.landscape.lessons.script import Script, script
 from ridgeline.landscape.world.live import DRAGGING, PARTS, RESTING, Part, World
 from ridgeline.landscape.world.session import Session
-from ridgeline.landscape.world.settings import GROUPED
 from ridgeline.schema.errors import DataError, UsageError
 
 Blocks = dict[str, np.ndarray]
@@ -55,7 +54,6 @@ class Live:
             if message["type"] == "open" and number == JUDGED:
                 self._annotator = Annotator(session.world.terrain, session.world.learner.reference, seed)
         self.world: World = session.world
-        _coloured(self.world)
 
     def messages(self) -> Script:
         """The script: the messages that led here, in order."""
@@ -112,14 +110,6 @@ class Live:
         if self._annotator is None:
             return {}
         return self._annotator.blocks(resolution)
-
-
-def _coloured(world: World) -> None:
-    """Give walks that were only looked at their advantages, where that needs no critic to be fitted."""
-    learner, walks = world.learner, len(world.paths.states)
-    whole = learner.settings.algorithm not in GROUPED or walks % learner.settings.group == 0
-    if world.advantages is None and walks > 1 and whole and learner.settings.baseline != "learned":
-        world.advantages = learner.batch(world.paths).estimates.advantages_BT
 
 
 def live(number: int, step: int, seed: int = 0) -> Live:

@@ -17,7 +17,7 @@ from ridgeline.landscape.world.measures import Measures
 from ridgeline.landscape.world.paths import Paths, sample_paths
 from ridgeline.landscape.world.policy import GaussianPolicy
 from ridgeline.landscape.world.reference import clone_route, ring_radius
-from ridgeline.landscape.world.settings import Settings
+from ridgeline.landscape.world.settings import GROUPED, Settings
 from ridgeline.landscape.world.terrain import BOUND, LAYERS, STEP, Terrain
 from ridgeline.landscape.world.terrain_file import terrain_to_dict
 from ridgeline.schema.errors import RunError
@@ -102,9 +102,14 @@ class World:
         self.show_rolled(FIRST_PATHS)
 
     def show_rolled(self, count: int) -> tuple[float, float]:
-        """Walk paths with the policy as it is and show them; mean of their returns and its standard error."""
-        self.paths = self.learner.walk(count)
-        self.advantages = None
+        """Walk paths with the policy as it is and show them; mean of their returns and its standard error.
+
+        They have their advantages unless those need a critic, which is not fitted for looking.
+        """
+        learner, self.paths = self.learner, self.learner.walk(count)
+        whole = learner.settings.algorithm not in GROUPED or count % learner.settings.group == 0
+        compares = count > 1 and whole and learner.settings.baseline != "learned"
+        self.advantages = learner.batch(self.paths).estimates.advantages_BT if compares else None
         returns = self.paths.returns
         error = float(returns.std()) / math.sqrt(count) if count > 1 else 0.0
         return float(returns.mean()), error

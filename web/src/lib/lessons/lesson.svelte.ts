@@ -2,14 +2,18 @@
 import { api, ApiError } from '../api';
 import type { Container } from '../blocks';
 import { frameOf, layersOf } from '../scene/adapt';
+import { Field } from '../scene/field';
 import { emptyFrame, type Frame, type Pin, type Terrain, type TerrainLayer } from '../scene/view';
 import { connect, type Exchange, type PinNumbers, type Scalars, type Settings, type TerrainDict } from '../world/client';
 import { linesOf } from './lines';
 import { recordedScene } from './recorded';
+import { scaledLike } from './scaled';
 import type { Lesson, LessonMeta, LessonScene, Line, RecordedMeta } from './types';
 
 type Span = [number, number];
 const PLANE: Span = [-3, 3];
+/** The lesson whose reader is the annotator. */
+export const JUDGED = 11;
 
 export class OpenLesson {
   lesson = $state.raw<Lesson | null>(null);
@@ -20,6 +24,8 @@ export class OpenLesson {
   step = $state(0);
   /** Counts the scenes that were opened: a new one means that the picture shows the step as it was written. */
   shown = $state(0);
+  /** The step that is on the screen; `step` is the one asked for. */
+  shownStep = $state(0);
   terrain = $state.raw<Terrain | null>(null);
   frame = $state.raw<Frame>(emptyFrame());
   pair = $state.raw<Frame['paths']>(null);
@@ -32,6 +38,8 @@ export class OpenLesson {
   history = $state.raw<{ iteration: number; scalars: Scalars }[]>([]);
   optimum = $state.raw<{ return: number; kl: number; objective: number } | null>(null);
   returns = $state.raw<{ mean: number; se: number } | null>(null);
+  /** What the altitudes of the learned ground were multiplied with to stand beside gold. */
+  learnedScale = $state(1);
   iteration = $state(0);
   meta = $state.raw<LessonMeta | null>(null);
   /** True once the reader changed something: the numbers of the step no longer describe the picture. */
@@ -122,12 +130,17 @@ export class OpenLesson {
     const wanted = this.step;
     if (this.exchange) {
       const answer = await this.ask('lesson', { number: this.number, step: wanted }, false);
-      if (answer && wanted === this.step) this.shown++;
+      if (answer && wanted === this.step) this.arrived();
     } else if (this.recording) {
       this.forget();
       this.absorb(recordedScene(this.recording, wanted));
-      this.shown++;
+      this.arrived();
     }
+  }
+
+  private arrived(): void {
+    this.shown++;
+    this.shownStep = this.step;
   }
 
   private forget(): void {
@@ -192,7 +205,14 @@ export class OpenLesson {
     if (meta.id === null && meta.type === 'frame') this.touched = true;
   }
 
-  private setLayers(layers: Record<string, TerrainLayer>): void {
+  private setLayers(found: Record<string, TerrainLayer>): void {
+    const layers = { ...found };
+    const { gold, proxy } = layers;
+    if (this.number === JUDGED && gold && proxy && gold.mean.n === proxy.mean.n) {
+      const { data, factor } = scaledLike(proxy.mean.data, gold.mean.data, proxy.mask);
+      layers.proxy = { ...proxy, mean: new Field(data, proxy.mean.n) };
+      this.learnedScale = factor;
+    }
     const goal = this.dict?.goal;
     this.terrain = { layers, active: 'gold' in layers ? 'gold' : Object.keys(layers)[0]!, range: null, goal: goal ? { x: goal[0], y: goal[1], radius: goal[2] } : null };
   }

@@ -17,6 +17,8 @@ const train = (iterations: number): Try => ({
   label: iterations === 1 ? 'One iteration' : `${iterations} iterations`,
   messages: [{ type: 'train', iterations }],
 });
+/** With the cosine to the exact gradient, which is not measured otherwise. */
+const measured: Try = { kind: 'do', label: 'One iteration', messages: [{ type: 'set', settings: { cosine: true } }, { type: 'train', iterations: 1 }] };
 const RESET: Try = { kind: 'do', label: 'Back to the reference', messages: [{ type: 'reset', policy: 'reference' }] };
 const beta: Try = { kind: 'slider', label: 'KL price β', name: 'beta', min: 0, max: 2, step: 0.05, digits: 2 };
 const fresh = (sigma: number): Try => ({ kind: 'do', label: `New, σ ${sigma.toFixed(1)}`, messages: [{ type: 'reset', policy: 'new', sigma }] });
@@ -27,14 +29,14 @@ export const TRIES: Record<number, Try[]> = {
   3: [
     { kind: 'sea', label: 'Sea level', min: -2, max: 5, step: 0.5 },
     { kind: 'choice', label: 'Baseline', name: 'baseline', options: [['none', 'none'], ['time', 'time'], ['exact V', 'exact']] },
-    train(1),
+    measured,
     RESET,
   ],
   4: [
     { kind: 'slider', label: 'Trace λ', name: 'lam', min: 0, max: 1, step: 0.05, digits: 2 },
     { kind: 'choice', label: 'Critic', name: 'baseline', options: [['exact', 'exact'], ['learned', 'learned'], ['time', 'time']] },
     roll(8),
-    train(1),
+    measured,
     RESET,
   ],
   5: [

@@ -6,7 +6,7 @@ export interface Watch {
   words: string;
   element: Element | null;
   /** The figure under the picture. */
-  figure: 'strip' | 'history' | 'lines' | null;
+  figure: 'strip' | 'history' | 'lines' | 'leash' | null;
   /** Scalars or figures whose row is marked. */
   numbers: string[];
   overlays: Partial<Overlays>;
@@ -27,7 +27,7 @@ const KNOWN: Record<string, Partial<Watch> & { words: string }> = {
   layers: { words: 'the two grounds: pull the divider', overlays: { swipe: 'proxy' } },
   pair: { words: 'walks A and B', element: 'trajectory', overlays: { paths: true, corridor: false } },
   history: { words: 'the curves under the picture', figure: 'history', numbers: ['return_gold', 'return_proxy'] },
-  optimum: { words: 'the exact optimum', figure: 'history', numbers: ['optimum', 'objective'] },
+  optimum: { words: 'the exact optimum, the green mark', figure: 'leash', numbers: ['optimum', 'objective'] },
   line: { words: 'the lines under the picture', figure: 'lines', numbers: ['gain_natural', 'gain_plain', 'promised', 'kept'] },
   lines: { words: 'the lines under the picture', figure: 'lines', numbers: ['kl_random', 'kl_training', 'kl_spread'] },
   variance: { words: 'the two shares of variance', figure: 'lines', numbers: ['variance_training', 'variance_walk'] },
@@ -45,9 +45,19 @@ const SCALARS: Record<string, string> = {
   entropy: 'the entropy',
 };
 
-/** What `watch` of a step means; the name of any scalar marks its row. */
-export function watched(name: string): Watch {
+/** Figures of formulas that stand for a scalar. */
+const FIGURES: Record<string, RegExp> = {
+  gradient_cosine: /^cosine/,
+  clip_fraction: /^(clip|outside)_/,
+  kl: /^kl/,
+  dead_groups: /^dead_/,
+  entropy: /^entropy/,
+};
+
+/** What `watch` of a step means; the name of any scalar marks its row, and those of the `figures` that stand for it. */
+export function watched(name: string, figures: string[] = []): Watch {
   const known = KNOWN[name];
   if (known) return { ...NOTHING, ...known };
-  return { ...NOTHING, words: SCALARS[name] ?? name.replaceAll('_', ' '), numbers: [name] };
+  const also = figures.filter((figure) => FIGURES[name]?.test(figure));
+  return { ...NOTHING, words: SCALARS[name] ?? name.replaceAll('_', ' '), numbers: [name, ...also] };
 }

@@ -287,7 +287,8 @@ export function mapLabels(model: Model, sheet: Sheet, layer = model.terrain.acti
   for (const k of tickPlaces(sheet.x)) push(valueText(k, digits(sheet.x)), k, sheet.y[0] - far, 'ghost', 12);
   for (const k of tickPlaces(sheet.y)) push(valueText(k, digits(sheet.y)), sheet.x[0] - far * 1.1, k, 'ghost', 12);
   const axes = model.terrain.axes;
-  push(axes?.x ?? 'x', (sheet.x[0] + sheet.x[1]) / 2 + 0.5, sheet.y[0] - far, 'axis', 11);
+  const nameX = axes?.x ?? 'x';
+  push(nameX, (sheet.x[0] + sheet.x[1]) / 2 + (nameX.length > 2 ? 0 : 0.5), sheet.y[0] - (nameX.length > 2 ? 2.05 : 1) * far, 'axis', 11);
   if ((axes?.y ?? 'y').length < 3) push(axes?.y ?? 'y', sheet.x[0] - far * 1.1, (sheet.y[0] + sheet.y[1]) / 2 + 0.5, 'axis', 11);
   else push(axes!.y, sheet.x[0] + textWidth(axes!.y, 12) / 2 / sheet.unit, sheet.y[1] + far, 'axis', 11);
   if (!model.overlays.contours || !model.overlays.labels) return out;

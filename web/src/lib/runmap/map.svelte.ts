@@ -20,6 +20,8 @@ export interface ShownFrame {
 
 /** Frames kept in memory. */
 const KEPT = 48;
+/** Milliseconds between two looks at whether a map was made anew. */
+const EVERY = 5000;
 
 export class RecordedMap {
   manifest = $state.raw<MapManifest | null>(null);
@@ -33,6 +35,7 @@ export class RecordedMap {
   private readonly frames = new Map<number, Promise<ShownFrame>>();
   private readonly aborted = new AbortController();
   private wanted = -1;
+  private asked = Date.now();
 
   constructor(
     readonly run: string,
@@ -51,6 +54,23 @@ export class RecordedMap {
       this.missing = error instanceof ApiError && error.status === 404;
       this.mend = error instanceof ApiError ? error.mend : null;
       this.problem = error instanceof Error ? error.message : 'The map could not be read.';
+    }
+  }
+
+  /** Reads the map again where it was made anew; asked at most every few seconds. */
+  async refresh(): Promise<void> {
+    if (!this.manifest || Date.now() - this.asked < EVERY) return;
+    this.asked = Date.now();
+    const { signal } = this.aborted;
+    try {
+      const manifest = await api.landscapeManifest<MapManifest>(this.run, this.stage, signal);
+      if (manifest.created === this.manifest.created) return;
+      const terrain = await api.landscapeFile(this.run, this.stage, 'terrain.bin', signal);
+      this.frames.clear();
+      this.terrain = recordedTerrain(terrain, manifest as Manifest);
+      this.manifest = manifest;
+    } catch {
+      // A map that is being written just now is read the next time; the one on the screen stays.
     }
   }
 

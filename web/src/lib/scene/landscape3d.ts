@@ -9,7 +9,7 @@ import { Overlay, type Label, type Projection } from './overlay';
 import { Cloud, PinHead, Table, ValueSheet } from './props';
 import { fogField, maskField, relief } from './relief';
 import { Ribbons, type Point, type RibbonBuilder } from './ribbons';
-import { compassStrokes, cutTo, ellipse, groundStrokes, pathStrokes, stroke, valueText } from './shapes';
+import { ashore, compassStrokes, cutTo, ellipse, groundStrokes, pathStrokes, stroke, valueText, type Stroke } from './shapes';
 import type { Camera, Drag, Element, Frame, Handle, LandscapeView, Overlays, Pin, Place, Stats, Terrain, Tool } from './view';
 
 const LIFT = 0.012;
@@ -321,7 +321,16 @@ export class Landscape3D implements LandscapeView, Projection {
   private buildLines(builder: RibbonBuilder): void {
     const { model } = this;
     const { x, y } = this.fine;
-    for (const each of groundStrokes(model.frame, model.overlays, model.palette).flatMap((whole) => cutTo(whole, x, y))) {
+    const own = model.terrain.layers[model.terrain.active];
+    const shore = own ? maskField(own.mask, own.mean, MESH) : null;
+    const sea = shore ? new Field(shore.data.map((each) => 1 - each), shore.n, shore.x, shore.y) : null;
+    const low = this.baseZ / model.scale;
+    // Where nothing was sampled there is no ground: what runs on there lies on the table.
+    const round = (each: Stroke): number[] => (each.closed ? [...each.points, each.points[0], each.points[1]] : each.points);
+    const land = (each: Stroke): Stroke[] => ashore(round(each), shore).map((points) => ({ ...each, points, closed: false }));
+    const table = (each: Stroke): Stroke[] => ashore(round(each), sea).map((points) => ({ ...each, points, closed: false, altitude: points.filter((_, i) => i % 2).map(() => low) }));
+    const cut = groundStrokes(model.frame, model.overlays, model.palette).flatMap((whole) => cutTo(whole, x, y));
+    for (const each of sea ? cut.flatMap((one) => [...land(one), ...table(one)]) : cut) {
       builder.drape({ ...each, opacity: each.opacity * model.fade(each.element) }, this.drape);
     }
     const goal = model.terrain.goal;
@@ -461,8 +470,10 @@ export class Landscape3D implements LandscapeView, Projection {
     }
     // The axis is named half-way between two of its numbers.
     const named = step * (Math.floor((low + high) / 2 / step) + 0.5);
-    const beside = alongX ? { x: named, y: a[1] + 2.3 * out } : { x: a[0] + 2.3 * out, y: named };
     const name = alongX ? (this.model.terrain.axes?.x ?? 'x') : (this.model.terrain.axes?.y ?? 'y');
+    // A long name has a row of its own outside that of the numbers.
+    const away = (name.length > 2 ? 6.5 : 2.3) * out;
+    const beside = alongX ? { x: named, y: a[1] + away } : { x: a[0] + away, y: named };
     labels.push({ text: name, ...beside, lift: z, absolute: true, tone: 'axis', priority: 9, gap: 0 });
   }
 

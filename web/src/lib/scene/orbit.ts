@@ -62,7 +62,8 @@ export function fitTo(shape: Shape, width: number, height: number, { lean, top }
     }
     return box;
   };
-  const wide = Math.max(80, width - ROOM.left - ROOM.right);
+  const free = Math.max(80, width - ROOM.left - ROOM.right);
+  const wide = Math.max(0.8 * free, free - lean);
   const above = Math.max(ROOM.top, top);
   const tall = Math.max(80, height - above - ROOM.bottom);
   let [near, far] = [2, 400];
@@ -73,7 +74,7 @@ export function fitTo(shape: Shape, width: number, height: number, { lean, top }
     else near = distance;
   }
   const box = seen(far);
-  const spare = Math.max(0, (wide - (box.right - box.left)) / 2);
+  const spare = Math.max(0, (free - (box.right - box.left)) / 2);
   return {
     distance: far,
     middle,
