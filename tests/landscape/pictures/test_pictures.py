@@ -11,20 +11,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib import rcParams
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.text import Text
+from PIL import Image
 from tests.landscape.pictures import samples
 
 from ridgeline.landscape.pictures import picture
 from ridgeline.landscape.pictures.draw import VIEWS
 from ridgeline.landscape.pictures.fonts import typography
+from ridgeline.landscape.pictures.ground import axis_title
 from ridgeline.landscape.pictures.relief import contour_levels, hillshade, relief
 from ridgeline.landscape.pictures.scene import Scene, between, scene_of
 from ridgeline.landscape.pictures.series import spread
 from ridgeline.landscape.pictures.strip import strip_sum
 from ridgeline.landscape.pictures.theme import LIGHT, THEMES
-from ridgeline.landscape.record import LayerGrid, Record, TerrainGrid
+from ridgeline.landscape.record import Axis, LayerGrid, Record, TerrainGrid
 from ridgeline.schema.errors import UsageError
 
 
@@ -236,6 +239,32 @@ def test_other_formats_are_written_whole_and_again_the_same(
     assert one.read_bytes()[:4] in (b"\x89PNG", b"%PDF")
     assert dict(rcParams) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"a.{suffix}", f"b.{suffix}"]
+
+
+def test_a_png_is_small_keeps_its_colours_and_says_what_it_shows(exact: Record, tmp_path: Path) -> None:
+    """Half a megabyte at most, with the pin, the paths and V in their own colours."""
+    out = picture(exact, tmp_path / "a.png", layer="gold")
+    image = Image.open(out)
+    assert out.stat().st_size < 500_000 and image.mode == "P"
+    assert "KL" in image.text["Description"] and image.text["Title"] == "Ravine, step 40"
+    pixels = np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0).astype(float)
+    for colour in (LIGHT.pin, LIGHT.value, LIGHT.mint, LIGHT.accent):
+        wanted = 255 * np.array(to_rgb(colour))
+        assert np.abs(pixels - wanted).max(1).min() < 12, colour
+
+
+def test_the_strip_of_a_text_is_told_by_its_share(language_model: Record) -> None:
+    _, figure = drawn(language_model, "map", "light", ("gold",))
+    strip = next(axes for axes in figure.axes if "reward at the end" in axes.get_title(loc="left"))
+    shares = [label.get_text() for label in strip.get_xticklabels()]
+    rows = len(scene_of(language_model, -1, LIGHT, None).told)  # type: ignore[arg-type]
+    assert shares == [f"{100 * (row + 1) / rows:.0f} %" for row in range(rows)] and shares[-1] == "100 %"
+
+
+def test_an_axis_has_one_pair_of_brackets() -> None:
+    names = [("reward axis (uphill)", "sd"), ("reward axis", "sd"), ("x", "")]
+    made = [axis_title(Axis(name=name, unit=unit, range=(0, 1))) for name, unit in names]
+    assert made == ["reward axis (uphill; sd)", "reward axis (sd)", "x"]
 
 
 @pytest.mark.parametrize(

@@ -124,10 +124,10 @@ def draw_frame(axes: Axes, scene: Scene) -> None:
     axes.tick_params(
         length=3, width=0.6, color=theme.muted, labelsize=7, labelcolor=theme.muted, pad=3, zorder=9
     )
-    axes.set_xlabel(_named(plane.x), fontsize=CAPTION, color=theme.muted, loc="right", labelpad=3)
+    axes.set_xlabel(axis_title(plane.x), fontsize=CAPTION, color=theme.muted, loc="right", labelpad=3)
     upright = len(plane.y.name) < 3 and not plane.y.unit
     axes.set_ylabel(
-        _named(plane.y),
+        axis_title(plane.y),
         fontsize=CAPTION,
         color=theme.muted,
         loc="top",
@@ -183,7 +183,7 @@ def signed(value: float) -> str:
     return f"{value:.4g}".replace("-", "−") if value else "0"
 
 
-def _named(axis: Any) -> str:
+def axis_title(axis: Any) -> str:
     """ "name (unit)"; with one pair of brackets where the name has its own."""
     if not axis.unit:
         return str(axis.name)
