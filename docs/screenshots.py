@@ -25,7 +25,6 @@ CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--enable-unsafe-swiftshader", "--disable-quic", "--force-color-profile=srgb"]
 LIMIT = 400_000
 """Bytes of one picture."""
-COLOURS = 256
 SIZE = {"width": 1280, "height": 800}
 
 
@@ -104,7 +103,7 @@ def await_ready(page: Page, seconds: float = 60) -> None:
 
 
 def picture(page: Page, path: Path) -> None:
-    """The window at twice its size, without focus ring and pointer, in as few colours as the limit asks for."""
+    """The window at twice its size, without focus ring and pointer, within ``LIMIT``."""
     page.evaluate("document.activeElement?.blur()")
     page.mouse.move(2, SIZE["height"] - 2)
     page.screenshot(path=path)
@@ -115,7 +114,7 @@ def picture(page: Page, path: Path) -> None:
     while path.stat().st_size > LIMIT and scale > 0.5:
         size = (round(drawn.width * scale), round(drawn.height * scale))
         reduced(drawn.resize(size, Image.Resampling.LANCZOS), tones(page)).save(path, optimize=True)
-        scale -= 0.1
+        scale -= 0.08
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
 
 
@@ -129,13 +128,11 @@ def tones(page: Page) -> list[str]:
 
 def reduced(drawn: Image.Image, kept: list[str]) -> Image.Image:
     """``drawn`` in 256 colours, among them the theme's own, however small what they colour."""
-    strip = drawn.height // 4
-    seen = Image.new("RGB", (drawn.width, drawn.height + strip))
-    seen.paste(drawn)
+    seen = Image.new("RGB", (600, 500))
+    seen.paste(drawn.resize((600, 400)))
     for place, colour in enumerate(kept):
-        left, right = drawn.width * place // len(kept), drawn.width * (place + 1) // len(kept)
-        seen.paste(colour, (left, drawn.height, right, drawn.height + strip))
-    palette = seen.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, kmeans=1)
+        seen.paste(colour, (600 * place // len(kept), 400, 600 * (place + 1) // len(kept), 500))
+    palette = seen.quantize(256, method=Image.Quantize.MEDIANCUT)
     return drawn.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
 
 

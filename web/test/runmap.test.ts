@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { axisNames, charted, outside, scalarName, verdict, type MapManifest } from '../src/lib/runmap/manifest';
+import { axisNames, charted, layerWords, outside, scalarName, typeset, verdict, type MapManifest } from '../src/lib/runmap/manifest';
 import { advantageKnown, coloured, factsOf, flown, nearestRow, pathTo, shownRows } from '../src/lib/runmap/points';
 
 function manifest(change: Partial<MapManifest> = {}): MapManifest {
@@ -98,4 +98,12 @@ it('paths fly level and land on the ground', () => {
   expect([...one.offsets]).toEqual([0, 2]);
   expect([one.rows[2], one.rows[8]]).toEqual([9, 12]);
   expect(flown(paths, null, 9, () => 0).rows.length).toBe(24);
+});
+
+it('prints R², ± and minus, and leaves names with hyphens alone', () => {
+  expect(typeset('LM run "qs/pairs-few" | altitude = judge-few - reference mean, R2 -0.02, residual +-0.62')).toBe(
+    'LM run "qs/pairs-few" | altitude = judge-few − reference mean, R² −0.02, residual ±0.62',
+  );
+  expect(layerWords(manifest({ details: { layers: { proxy: 'judge_few', gold: 'gold' } } }), 'proxy')).toBe('proxy: judge few');
+  expect(layerWords(manifest({ details: { layers: { gold: 'gold' } } }), 'gold')).toBe('gold');
 });

@@ -184,7 +184,7 @@ def signed(value: float) -> str:
 
 
 def axis_title(axis: Any) -> str:
-    """ "name (unit)"; with one pair of brackets where the name has its own."""
+    """The name of an axis with its unit in brackets, in one pair where the name has its own."""
     if not axis.unit:
         return str(axis.name)
     if axis.name.endswith(")"):

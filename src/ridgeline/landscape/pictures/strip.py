@@ -81,8 +81,8 @@ def _draw_times(axes: Axes, scene: Scene, rows: int) -> None:
         axes.set_xticks(range(stride, rows, stride))
         name = "step t of the path drawn strongest"
     else:
-        shares = [f"{100 * (row + 1) / rows:.0f} %" for row in range(rows)]
-        axes.set_xticks(range(rows), shares)
+        places = range(rows - 1, -1, -max(1, rows // 8))[::-1]
+        axes.set_xticks(places, [f"{100 * (row + 1) / rows:.0f} %" for row in places])
         name = "share of the text of the path drawn strongest"
     axes.set_xlabel(name, fontsize=CAPTION, color=scene.theme.muted, loc="right", labelpad=2)
 

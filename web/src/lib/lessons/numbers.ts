@@ -65,3 +65,8 @@ export function parts(tex: string): string[] {
   }
   return out.map((each) => each.trim()).filter(Boolean);
 }
+
+/** A label as it is printed: true minus, Greek letters. */
+export function printed(label: string): string {
+  return label.replaceAll(' - ', ' − ').replace(/\bbeta\b/g, 'β').replace(/\blambda\b/g, 'λ').replace(/\bsigma\b/g, 'σ');
+}

@@ -88,7 +88,7 @@ export function drawPreview(canvas: HTMLCanvasElement, scene: Container<LessonSc
   if (!motif.pair && !motif.value && frame.route && frame.route.length > 1) draw(routeStroke(frame.route, palette));
   if (goal) draw(stroke(ellipse(goal[0], goal[1], goal[2], goal[2]), palette.ink, 2.4, { cased: true }));
   const paths = motif.pair ? pairOf(scene) : firstPaths(frame.paths, motif.paths);
-  if (paths) for (const each of pathStrokes(paths, palette, () => false, false)) draw(each, motif.paths === 1 || motif.pair ? 0.6 : 0.75);
+  if (paths) for (const each of pathStrokes(paths, palette, () => false, false)) draw({ ...each, opacity: each.opacity * (paths.offsets.length > 6 ? 0.75 : 1) }, motif.paths > 4 ? 0.5 : 0.65);
   const pin = scene.meta.pin;
   if (pin && !motif.pair) {
     if (motif.compass) {

@@ -130,3 +130,18 @@ export function scalarName(manifest: MapManifest, name: string): string {
 export function isShare(name: string): boolean {
   return SHARES.test(name);
 }
+
+/** A sentence of the record as it is printed: R², ±, and a true minus before numbers. */
+export function typeset(text: string): string {
+  return text
+    .replace(/\bR2\b/g, 'R²')
+    .replaceAll('+-', '±')
+    .replace(/(^|[\s(=[])-(?=[\d.])/g, '$1−')
+    .replace(/(\w) - (?=\w)/g, '$1 − ');
+}
+
+/** What a layer is and which reward that was: "proxy: judge few". */
+export function layerWords(manifest: MapManifest | null, layer: string): string {
+  const name = (manifest?.details?.layers?.[layer] ?? layer).replaceAll('_', ' ');
+  return name === layer ? name : `${layer}: ${name}`;
+}
