@@ -87,7 +87,7 @@ def take_all(browser: Browser, url: str, where: str, arguments: argparse.Namespa
     show("lessons/11")
     picture(page, arguments.out / "lesson.png")
     show(f"map/{where}?theme=light{step}")
-    picture(page, arguments.out / "run-map.png")
+    picture(page, arguments.out / "map.png")
     show(f"completions/{where}?layer=kl{step}&token=4")
     picture(page, arguments.out / "completions.png")
 

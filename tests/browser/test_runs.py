@@ -92,8 +92,9 @@ def test_a_growing_run_is_followed_without_fetching_its_history_again(visit: Vis
 def test_a_damaged_run_is_shown_as_far_as_it_goes(visit: Visit) -> None:
     stats = visit.open("runs/damaged")
     assert stats["charts"] >= 4 and stats["steps"] == 8
-    text = visit.page.locator("main").inner_text()
-    assert "recipe.toml could not be read" in text and "damaged line" in text
+    assert "recipe.toml could not be read" in visit.page.locator("main").inner_text()
+    # The lines are read for the curves; what was wrong with them comes with the next look at the run.
+    visit.until("/[23] damaged lines left out/.test(document.querySelector('main').innerText)")
 
 
 def test_gold_and_proxy_are_drawn_against_the_distance(visit: Visit) -> None:
@@ -109,19 +110,18 @@ def test_two_runs_are_compared(visit: Visit) -> None:
     differences = visit.page.locator("td.difference")
     assert differences.count() > 5
     # A copy differs from its original in nothing.
-    assert {text.strip("+−-") for text in differences.all_text_contents() if text != "n/a"} <= {
-        "0",
-        "0.000",
-        "0.00",
-    }
+    texts = [text.strip("+−-") for text in differences.all_text_contents() if text != "n/a"]
+    assert set(texts) <= {"0", "0.00", "0.000"}
     visit.open("compare")
-    visit.page.get_by_label("A", exact=True).select_option(f"tiny/{STAGE}")
-    visit.page.get_by_label("B", exact=True).select_option(f"crowded/{STAGE}")
+    visit.page.locator("label.pick.a select").select_option(f"tiny/{STAGE}")
+    visit.page.locator("label.pick.b select").select_option(f"crowded/{STAGE}")
     visit.until_stats(lambda stats: stats.get("compared") is True)
     assert visit.query() == {"a": f"tiny/{STAGE}", "b": f"crowded/{STAGE}"}
 
 
 def test_a_comparison_is_fetched_once(visit: Visit, growing: Path) -> None:
+    visit.open("runs")
+    visit.until("document.querySelector('main').innerText.includes('growing')")
     visit.open("compare", a=f"tiny/{STAGE}", b=f"growing/{STAGE}")
     visit.page.wait_for_timeout(1000)
     series, streams = len(visit.asked("/series")), len(visit.asked("/stream"))

@@ -47,9 +47,7 @@ class Block:
     wall: Array
 
 
-def rendered(
-    block: Block, camera: Camera, columns: int = COLUMNS
-) -> tuple[Array, tuple[float, float, float, float]]:
+def rendered(block: Block, camera: Camera) -> tuple[Array, tuple[float, float, float, float]]:
     """RGBA image (top row first) of the block, and its extent on paper.
 
     Every column of the picture looks along one line of the plane. Marching away from the eye, what rises
@@ -57,6 +55,7 @@ def rendered(
     pixel shows. Below the nearest ground is the wall.
     """
     reach = math.sqrt(0.5)
+    columns = COLUMNS
     rights = np.linspace(-reach, reach, columns)
     depths = np.linspace(-reach, reach, 2 * columns)
     top = float(block.z.max()) * math.cos(camera.pitch) + reach * math.sin(camera.pitch)
