@@ -152,8 +152,9 @@ class Viewer {
 
 function openWith(record: Record_): void {
   const asked = new URLSearchParams(location.search).get('theme');
-  const dark = matchMedia('(prefers-color-scheme: dark)').matches || record.show?.theme === 'dark';
-  document.documentElement.dataset.theme = asked === 'dark' || asked === 'light' ? asked : dark ? 'dark' : 'light';
+  const named = (name: string | null | undefined): string | null => (name === 'dark' || name === 'light' ? name : null);
+  const system = matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light';
+  document.documentElement.dataset.theme = named(asked) ?? named(record.show?.theme) ?? system;
 }
 
 if (matchMedia('(prefers-color-scheme: dark)').matches) document.documentElement.dataset.theme = 'dark';

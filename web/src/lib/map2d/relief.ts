@@ -3,6 +3,9 @@ import { rampTable, rgb } from '../scene/palette';
 import { fogField, maskField, relief, SUN } from '../scene/relief';
 import type { Model } from '../scene/model';
 
+/** Width, in units of the mask, over which the coast fades. */
+const FEATHER = 0.1;
+
 /** A picture of one layer, n pixels a side, north up. Holes are transparent; fog is paper with hatching. */
 export function reliefPixels(model: Model, layer: string, n: number): Uint8ClampedArray {
   const own = model.terrain.layers[layer];
@@ -23,7 +26,8 @@ export function reliefPixels(model: Model, layer: string, n: number): Uint8Clamp
     for (let column = 0; column < n; column++) {
       const i = row * n + column;
       const at = ((n - 1 - row) * n + column) * 4;
-      if (mask && mask.data[i] < 0.5) continue;
+      const ashore = mask ? Math.min(1, Math.max(0, 0.5 + (mask.data[i] - 0.5) / FEATHER)) : 1;
+      if (ashore === 0) continue;
       illuminate(shade, light.normals, light.sun[i], light.sky[i], i);
       const t = Math.min(255, Math.max(0, Math.round((255 * (field.data[i] - low)) / (high - low))));
       const cloud = fog ? Math.min(0.82, Math.max(0, fog.data[i])) : 0;
@@ -35,7 +39,7 @@ export function reliefPixels(model: Model, layer: string, n: number): Uint8Clamp
         value *= (shade[c] * (1 - 0.5 * greyed) + 0.5 * greyed) * exposure;
         out[at + c] = value * (1 - mass) + accent[c] * mass;
       }
-      out[at + 3] = 255;
+      out[at + 3] = Math.round(255 * ashore);
     }
   }
   return out;

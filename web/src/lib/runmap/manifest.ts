@@ -123,7 +123,7 @@ const NAMES: Record<string, string> = {
 
 export function scalarName(manifest: MapManifest, name: string): string {
   const layer = name.startsWith('altitude_') ? name.slice('altitude_'.length) : null;
-  if (layer !== null) return `mean ${(manifest.details?.layers?.[layer] ?? layer).replaceAll('_', ' ')}`;
+  if (layer !== null) return `mean ${rewardName(manifest.details?.layers?.[layer] ?? layer)}`;
   return NAMES[name] ?? name.replaceAll('_', ' ');
 }
 
@@ -142,6 +142,12 @@ export function typeset(text: string): string {
 
 /** What a layer is and which reward that was: "proxy: judge few". */
 export function layerWords(manifest: MapManifest | null, layer: string): string {
-  const name = (manifest?.details?.layers?.[layer] ?? layer).replaceAll('_', ' ');
+  const name = rewardName(manifest?.details?.layers?.[layer] ?? layer);
   return name === layer ? name : `${layer}: ${name}`;
+}
+
+/** A reward's name as it is shown; one given as "folder/gold.py:function" goes by its file. */
+function rewardName(name: string): string {
+  const file = /([^/\\]+\.py)(:\w+)?$/.exec(name);
+  return file ? file[1]! : name.replaceAll('_', ' ');
 }

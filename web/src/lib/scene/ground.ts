@@ -100,6 +100,10 @@ void main() {
     float g = max(line(vPlace.x, 0.7 * pixelRatio), line(vPlace.y, 0.7 * pixelRatio));
     colour = mix(colour, ink, g * grid);
   }
+#ifdef FOG
+  // A discarded pixel has no soft edge: the last pixels of the coast go over into paper.
+  if (vFog.x < 0.999) colour = mix(paper, colour, clamp((vFog.x - 0.5) / max(1.5 * fwidth(vFog.x), 1e-5), 0.0, 1.0));
+#endif
   gl_FragColor = vec4(colour, 1.0);
 }`;
 

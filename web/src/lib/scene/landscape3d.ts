@@ -328,7 +328,7 @@ export class Landscape3D implements LandscapeView, Projection {
     // Where nothing was sampled there is no ground: what runs on there lies on the table.
     const round = (each: Stroke): number[] => (each.closed ? [...each.points, each.points[0], each.points[1]] : each.points);
     const land = (each: Stroke): Stroke[] => ashore(round(each), shore).map((points) => ({ ...each, points, closed: false }));
-    const table = (each: Stroke): Stroke[] => ashore(round(each), sea).map((points) => ({ ...each, points, closed: false, altitude: points.filter((_, i) => i % 2).map(() => low) }));
+    const table = (each: Stroke): Stroke[] => ashore(round(each), sea).map((points) => ({ ...each, points, closed: false, dashed: true, altitude: points.filter((_, i) => i % 2).map(() => low) }));
     const cut = groundStrokes(model.frame, model.overlays, model.palette).flatMap((whole) => cutTo(whole, x, y));
     for (const each of sea ? cut.flatMap((one) => [...land(one), ...table(one)]) : cut) {
       builder.drape({ ...each, opacity: each.opacity * model.fade(each.element) }, this.drape);
@@ -471,8 +471,8 @@ export class Landscape3D implements LandscapeView, Projection {
     // The axis is named half-way between two of its numbers.
     const named = step * (Math.floor((low + high) / 2 / step) + 0.5);
     const name = alongX ? (this.model.terrain.axes?.x ?? 'x') : (this.model.terrain.axes?.y ?? 'y');
-    // A long name has a row of its own outside that of the numbers.
-    const away = (name.length > 2 ? 6.5 : 2.3) * out;
+    // A long name has a row of its own outside that of the numbers; level text beside a slanting edge needs room by its length.
+    const away = (name.length > 2 ? 2.3 + 0.32 * name.length : 2.3) * out;
     const beside = alongX ? { x: named, y: a[1] + away } : { x: a[0] + away, y: named };
     labels.push({ text: name, ...beside, lift: z, absolute: true, tone: 'axis', priority: 9, gap: 0 });
   }

@@ -116,7 +116,8 @@ export class Model {
 
   /** How strongly an element is drawn while another may be highlighted. */
   fade(element: Element): number {
-    if (this.element === null || this.element === element) return 1;
+    // The pin is where one stands: it is what the other elements are read from.
+    if (this.element === null || this.element === element || element === 'pin') return 1;
     if (this.element === 'reward' || this.element === 'state') return 0.45;
     return 0.22;
   }
@@ -194,14 +195,15 @@ export class Model {
   named(): string {
     const other = this.other();
     const { active } = this.terrain;
-    if (other) return `${active} and ${other}`;
-    return active === 'reward' ? 'reward' : `${active} reward`;
+    const { names } = this.terrain;
+    if (other) return `${names?.[active] ?? active} and ${names?.[other] ?? other}`;
+    return names?.[active] ?? (active === 'reward' ? 'reward' : `${active} reward`);
   }
 
   /** The picture in one sentence, for those who do not see it. */
   summary(): string {
     const [low, high] = this.ground.range();
-    const parts = [`Map of ${this.terrain.active} reward: altitude from ${valueText(low)} to ${valueText(high)}.`];
+    const parts = [`Map of ${this.terrain.names?.[this.terrain.active] ?? `${this.terrain.active} reward`}: altitude from ${valueText(low)} to ${valueText(high)}.`];
     for (const spot of spots(this.ground, 3, this.terrain.layers[this.terrain.active]?.mask)) {
       parts.push(`${spot.kind === 'peak' ? 'Summit' : 'Pit'} ${valueText(spot.altitude)} at x ${valueText(spot.x, 1)}, y ${valueText(spot.y, 1)}.`);
     }

@@ -114,8 +114,27 @@ export function fogField(se: Field | null, range: [number, number], n: number): 
   return data.some((value) => value > 0) ? new Field(data, se.n, se.x, se.y).resample(n) : null;
 }
 
+/** Sweeps of the 1-2-1 kernel that turn the steps of the grid's cells into a line. */
+const COAST_SWEEPS = 2;
+
 /** The mask as a smooth field whose half level is the coast of what was sampled; null when nothing is missing. */
 export function maskField(mask: Uint8Array | null, like: Field, n: number): Field | null {
   if (!mask || mask.every((each) => each === 1)) return null;
-  return new Field(Float32Array.from(mask), like.n, like.x, like.y).resample(n);
+  let data: Float32Array = Float32Array.from(mask);
+  for (let sweep = 0; sweep < COAST_SWEEPS; sweep++) data = binomial(data, like.n);
+  return new Field(data, like.n, like.x, like.y).resample(n);
+}
+
+/** One sweep of the 1-2-1 kernel along rows and columns, the edge repeated. */
+function binomial(source: Float32Array, n: number): Float32Array {
+  const across = new Float32Array(n * n);
+  const out = new Float32Array(n * n);
+  const sweep = (from: Float32Array, into: Float32Array, i: number, place: number, stride: number): void => {
+    const before = place ? from[i - stride] : from[i];
+    const after = place < n - 1 ? from[i + stride] : from[i];
+    into[i] = (before + 2 * from[i] + after) / 4;
+  };
+  for (let i = 0; i < n * n; i++) sweep(source, across, i, i % n, 1);
+  for (let i = 0; i < n * n; i++) sweep(across, out, i, Math.floor(i / n), n);
+  return out;
 }

@@ -124,6 +124,9 @@ export function outsideRows(frame: Frame, budget: number, distance: Field | null
   return () => false;
 }
 
+/** Faint paths whose exit is marked: more crosses cover the ground. */
+const MOST_CROSSES = 12;
+
 /**
  * Steps of paths, one stroke per step, dashed where they are outside the corridor, with a cross where a path first leaves it.
  * A leading path is drawn last and in full, the others faintly; `size` is the ground's size, for the crosses.
@@ -142,10 +145,11 @@ export function pathStrokes(
   const order = Array.from({ length: count }, (_, p) => p).filter((p) => !led || p !== lead);
   if (led) order.push(lead);
   const out: Stroke[] = [];
+  let crosses = MOST_CROSSES;
   for (const p of order) {
     const full = count <= 4 || (led && p === lead);
     const faint = led && p !== lead ? (count <= 16 ? 0.5 : 0.34) : 1;
-    out.push(...onePath(paths, p, palette, outside, airborne, { scale, count: full ? 1 : count, faint, size }));
+    out.push(...onePath(paths, p, palette, outside, airborne, { scale, count: full ? 1 : count, faint, size, marked: full || crosses-- > 0 }));
   }
   return out;
 }
@@ -156,6 +160,8 @@ interface PathLook {
   count: number;
   faint: number;
   size: number;
+  /** Whether its first exit gets a cross. */
+  marked: boolean;
 }
 
 function onePath(paths: Paths, p: number, palette: Palette, outside: (x: number, y: number) => boolean, airborne: boolean, look: PathLook): Stroke[] {
@@ -177,7 +183,7 @@ function onePath(paths: Paths, p: number, palette: Palette, outside: (x: number,
         arrow: full,
       }),
     );
-    if (away && !marks.length) marks.push(...cross(r[b], r[b + 1], palette.pin, (full ? 0.06 : 0.028) * look.size));
+    if (away && look.marked && !marks.length) marks.push(...cross(r[b], r[b + 1], palette.pin, (full ? 0.06 : 0.028) * look.size));
   }
   return [...out, ...marks];
 }

@@ -20,6 +20,8 @@ export interface Terrain {
   range: [number, number] | null;
   goal?: { x: number; y: number; radius: number } | null;
   axes?: { x: string; y: string };
+  /** What a layer is called in words, where its key does not say it. */
+  names?: Record<string, string>;
 }
 
 export interface Paths {

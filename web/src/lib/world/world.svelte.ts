@@ -20,6 +20,8 @@ const AT_FIRST = 12;
 
 export class World {
   status = $state<'connecting' | 'open' | 'closed'>('connecting');
+  /** True once the ground, the pin and the first walks are there. */
+  settled = $state(false);
   problem = $state<string | null>(null);
   dict = $state.raw<TerrainDict | null>(null);
   settings = $state.raw<Settings>({});
@@ -76,6 +78,7 @@ export class World {
       this.hangUp = link.close;
       this.status = 'open';
       await this.open(terrain, settings, place);
+      this.settled = true;
     } catch (error) {
       this.status = 'closed';
       this.problem = (error as Error).message;
