@@ -11,13 +11,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
+
+from ridgeline.models.adapted import amounts_to_a_linear
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "smollm3", "gemma3_text", "olmo2", "phi3")
 """The `model_type` of what can be decoded natively; Llama's is also that of SmolLM2."""
 
 ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu_pytorch_tanh": "gelu"}
+
+
+FORMATS = {torch.bfloat16, torch.float32}
+"""Of weights, that the kernels know."""
 
 
 class Unsupported(Exception):
@@ -37,6 +44,7 @@ class Norm:
 class Layer:
     """The parts of one layer. Linears of one kind are read as one, in the order given."""
 
+    module: nn.Module
     queries_keys_values: Sequence[nn.Linear]
     out: nn.Linear
     gate_up: Sequence[nn.Linear]
@@ -55,60 +63,86 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Architecture:
-    """A whole decoder; ``size`` is the width of a head."""
+class Body:
+    """A decoder up to its last hidden states; ``size`` is the width of a head."""
 
     layers: Sequence[Layer]
     embedding: nn.Module
     rotary: nn.Module
     last_norm: Norm
-    head: nn.Linear
     heads: int
     kv_heads: int
     size: int
     activation: str
 
 
+@dataclass(frozen=True)
+class Architecture:
+    """A whole language model."""
+
+    body: Body
+    head: nn.Linear
+
+
 def architecture_of(module: PreTrainedModel) -> Architecture:
-    """The parts of ``module``.
+    """The parts of the language model ``module``; linears may have LoRA or DoRA around them (`adapted`).
 
     Raises:
-        Unsupported: another family, or a part that is not as expected (say, an adapter inside it).
+        Unsupported: as `body_of`, a head that is no plain product, or numbers other than the kernels'.
     """
-    config: Any = module.config
+    if getattr(module.config, "final_logit_softcapping", None):
+        raise Unsupported("its logits are capped")
+    head = module.get_output_embeddings()
+    if not amounts_to_a_linear(head):
+        raise Unsupported(f"its head is a {type(head).__name__}")
+    backbone: Any = module.base_model
+    found = Architecture(body_of(backbone, adapters=True), head)
+    formats = {parameter.dtype for name, parameter in module.named_parameters() if ".lora_" not in name}
+    if len(formats) > 1 or not formats <= FORMATS:
+        names = sorted(str(each).removeprefix("torch.") for each in formats)
+        raise Unsupported(f"its weights are {' and '.join(names)}, not all bfloat16 or all float32")
+    return found
+
+
+def body_of(backbone: PreTrainedModel, *, adapters: bool = False) -> Body:
+    """The parts of ``backbone``, a decoder without its head.
+
+    Raises:
+        Unsupported: another family, or a part that is not as expected (say, an adapter inside it, unless
+            there may be ``adapters``).
+    """
+    config: Any = backbone.config
     if config.model_type not in FAMILIES:
         raise Unsupported(f"models of type '{config.model_type}' are not among {', '.join(FAMILIES)}")
-    body: Any = module.base_model
     activation = getattr(config, "hidden_activation", None) or config.hidden_act
     if activation not in ACTIVATIONS:
         raise Unsupported(f"its activation '{activation}' is not among {', '.join(sorted(set(ACTIVATIONS)))}")
-    if getattr(config, "final_logit_softcapping", None) or getattr(config, "attn_logit_softcapping", None):
-        raise Unsupported("its logits are capped")
-    head = module.get_output_embeddings()
-    if not isinstance(head, nn.Linear):
-        raise Unsupported(f"its head is a {type(head).__name__}")
-    return Architecture(
-        layers=[_layer(layer, config, body.rotary_emb) for layer in body.layers],
-        embedding=body.embed_tokens,
-        rotary=body.rotary_emb,
-        last_norm=_norm(body.norm),
-        head=head,
+    if getattr(config, "attn_logit_softcapping", None):
+        raise Unsupported("its scores are capped")
+    parts: Any = backbone
+    return Body(
+        layers=[_layer(layer, config, parts.rotary_emb, adapters) for layer in parts.layers],
+        embedding=parts.embed_tokens,
+        rotary=parts.rotary_emb,
+        last_norm=_norm(parts.norm),
         heads=config.num_attention_heads,
         kv_heads=config.num_key_value_heads,
-        size=body.layers[0].self_attn.head_dim,
+        size=parts.layers[0].self_attn.head_dim,
         activation=ACTIVATIONS[activation],
     )
 
 
-def _layer(layer: Any, config: Any, rotary: Any) -> Layer:
+def _layer(layer: Any, config: Any, rotary: Any, adapters: bool) -> Layer:
     attention, mlp = layer.self_attn, layer.mlp
-    fused = hasattr(attention, "qkv_proj")
+    attention_in = ["qkv_proj"] if hasattr(attention, "qkv_proj") else ["q_proj", "k_proj", "v_proj"]
+    mlp_in = ["gate_up_proj"] if hasattr(mlp, "gate_up_proj") else ["gate_proj", "up_proj"]
     before_attention, after_attention, before_mlp, after_mlp = _norms(layer)
     return Layer(
-        queries_keys_values=_linears(attention, ["qkv_proj"] if fused else ["q_proj", "k_proj", "v_proj"]),
-        out=_linears(attention, ["o_proj"])[0],
-        gate_up=_linears(mlp, ["gate_up_proj"] if hasattr(mlp, "gate_up_proj") else ["gate_proj", "up_proj"]),
-        down=_linears(mlp, ["down_proj"])[0],
+        module=layer,
+        queries_keys_values=_linears(attention, attention_in, adapters),
+        out=_linears(attention, ["o_proj"], adapters)[0],
+        gate_up=_linears(mlp, mlp_in, adapters),
+        down=_linears(mlp, ["down_proj"], adapters)[0],
         before_attention=before_attention,
         after_attention=after_attention,
         before_mlp=before_mlp,
@@ -151,11 +185,14 @@ def _norm(module: Any) -> Norm:
     return Norm(module, float(eps), 1.0 if type(module).__name__.startswith("Gemma") else 0.0)
 
 
-def _linears(parent: Any, names: Sequence[str]) -> list[nn.Linear]:
+def _linears(parent: Any, names: Sequence[str], adapters: bool) -> list[nn.Linear]:
+    """With ``adapters``: or what stands in for a linear layer, which has a weight and a bias too."""
     found = [getattr(parent, name) for name in names]
     for name, linear in zip(names, found, strict=True):
-        if type(linear) is not nn.Linear:
-            raise Unsupported(f"its {name} is a {type(linear).__name__}")
+        if not (amounts_to_a_linear(linear) if adapters else type(linear) is nn.Linear):
+            kind = type(linear)
+            owner = " of peft" if kind.__module__.startswith("peft.") else ""
+            raise Unsupported(f"its {name} is a {kind.__name__}{owner}")
     return found
 
 

@@ -18,8 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from ridgeline.models.batch import MicroBatch, Row, Unit, completion_row
-from ridgeline.models.forward import head_logits, hidden_states
-from ridgeline.models.layout import lay_out
+from ridgeline.models.forward import head_logits, read_rows
 from ridgeline.objectives.distill import (
     forward_kl,
     generalised_jsd,
@@ -146,8 +145,7 @@ def chunk_size(module: PreTrainedModel) -> int:
 
 def scored_hidden(module: PreTrainedModel, batch: MicroBatch, packed: bool) -> Tensor:
     """``[S, H]``: the hidden state before every scored token, row by row."""
-    layout = lay_out(batch, packed=packed)
-    flat_hidden = hidden_states(module.base_model, layout)
+    flat_hidden, layout = read_rows(module.base_model, batch, packed=packed)
     before = [layout.token_index[i][torch.from_numpy(row.targets) - 1] for i, row in enumerate(batch.rows)]
     return flat_hidden[torch.cat(before)]
 

@@ -11,8 +11,11 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from ridgeline.models.batch import MicroBatch
+from ridgeline.models.body import fused_body, read
 from ridgeline.models.layout import Layout, lay_out
 from ridgeline.models.pooling import completion_states
+from ridgeline.models.scored_head import plain_head, scored_logprobs
+from ridgeline.models.text_attention import allowed, attending_to
 from ridgeline.objectives.logprobs import entropy as entropy_of
 from ridgeline.objectives.logprobs import token_logprobs
 
@@ -20,8 +23,20 @@ HEAD_CHUNK = 1024
 """Scored positions whose logits exist at one time: [1024, 49152] float32 is 200 MB."""
 
 
+def read_rows(backbone: PreTrainedModel, batch: MicroBatch, *, packed: bool) -> tuple[torch.Tensor, Layout]:
+    """Last hidden states of every row, flattened to ``[R * L, H]``, and where each token stands in them."""
+    layout = lay_out(batch, packed=packed, texts=allowed(backbone))
+    if layout.texts is None:
+        return hidden_states(backbone, layout), layout
+    body = fused_body(backbone)
+    if body is not None:
+        return read(body, layout.ids_RL[0], layout.positions_RL[0], layout.texts), layout
+    with attending_to(backbone, layout.texts):
+        return hidden_states(backbone, layout), layout
+
+
 def hidden_states(backbone: nn.Module, layout: Layout) -> torch.Tensor:
-    """Last hidden states, flattened to ``[R * L, H]``, positions always explicit."""
+    """``[R * L, H]`` by the model's own forward pass, positions always explicit."""
     arguments: dict[str, Any] = {"position_ids": layout.positions_RL}
     if layout.allowed_RLL is not None:
         dtype = next(backbone.parameters()).dtype
@@ -52,12 +67,25 @@ def token_scores(
     that enter the head, float32, without gradient). Logits are made for scored positions only, in chunks that
     are recomputed in the backward pass.
     """
-    layout = lay_out(batch, packed=packed)
-    flat_hidden = hidden_states(module.base_model, layout)
+    flat_hidden, layout = read_rows(module.base_model, batch, packed=packed)
     before = [layout.token_index[i][torch.from_numpy(row.targets) - 1] for i, row in enumerate(batch.rows)]
     hidden_SH = flat_hidden[torch.cat(before)]
     ids_S = batch.target_ids()[batch.mask_BN]
     wanted = PolicyForward(temperature, entropy, differentiable_entropy, collision)
+    scores = _all_scores(module, hidden_SH, ids_S, wanted)
+    found = {name: _scatter(values_S, batch) for name, values_S in scores.items()}
+    if states:
+        found["states"] = completion_states(flat_hidden.detach(), layout.token_index, batch)
+    return found
+
+
+def _all_scores(
+    module: PreTrainedModel, hidden_SH: torch.Tensor, ids_S: torch.Tensor, wanted: PolicyForward
+) -> dict[str, torch.Tensor]:
+    """What is wanted of every scored position, ``[S]`` each."""
+    head = plain_head(module)
+    if head is not None:
+        return _fused_scores(head, hidden_SH, ids_S, wanted)
     parts = []
     for start in range(0, max(len(ids_S), 1), HEAD_CHUNK):
         part = hidden_SH[start : start + HEAD_CHUNK], ids_S[start : start + HEAD_CHUNK]
@@ -65,9 +93,21 @@ def token_scores(
             parts.append(checkpoint(_head_scores, module, *part, wanted, use_reentrant=False))
         else:
             parts.append(_head_scores(module, *part, wanted))
-    scores = {name: _scatter([part[name] for part in parts], batch) for name in parts[0]}
-    if states:
-        scores["states"] = completion_states(flat_hidden.detach(), layout.token_index, batch)
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _fused_scores(
+    head: nn.Linear, hidden_SH: torch.Tensor, ids_S: torch.Tensor, wanted: PolicyForward
+) -> dict[str, torch.Tensor]:
+    entropy = wanted.entropy or wanted.differentiable_entropy
+    logp_S, entropy_S, collision_S = scored_logprobs(
+        hidden_SH, head.weight, ids_S, wanted.temperature, entropy=entropy, collision=wanted.collision
+    )
+    scores = {"logp": logp_S}
+    if entropy_S is not None:
+        scores["entropy"] = entropy_S if wanted.differentiable_entropy else entropy_S.detach()
+    if collision_S is not None:
+        scores["collision"] = collision_S
     return scores
 
 
@@ -117,8 +157,7 @@ def head_logits(module: PreTrainedModel, hidden_SH: torch.Tensor) -> torch.Tenso
     return logits_SV
 
 
-def _scatter(parts: list[torch.Tensor], batch: MicroBatch) -> torch.Tensor:
-    flat_S = torch.cat(parts) if parts else torch.zeros(0, device=batch.device)
+def _scatter(flat_S: torch.Tensor, batch: MicroBatch) -> torch.Tensor:
     return torch.zeros(batch.mask_BN.shape, dtype=flat_S.dtype, device=batch.device).masked_scatter(
         batch.mask_BN, flat_S
     )

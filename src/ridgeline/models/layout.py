@@ -1,11 +1,12 @@
 """How the rows of a micro-batch are laid out for one forward pass.
 
 ``padded``: a matrix row per sequence, padding on the right, plain causal attention.
-``packed``: units share matrix rows and nothing but the last gap is padding. Within a unit the common prefix
-(the prompt) stands once and every row's remainder sees the prefix and itself, so a group of G completions
-costs one prompt instead of G.
+``packed``: within a unit the common prefix (the prompt) stands once and every row's remainder sees the prefix and
+itself, so a group of G completions costs one prompt instead of G. Where attention can go text by text (`texts`), all
+units lie end to end in one matrix row without any padding; elsewhere they share matrix rows under a mask, and nothing
+but the last gap is padding.
 
-Both give every token the same context and the same position, so they give the same results to rounding.
+All give every token the same context and the same position, so they give the same results to rounding.
 """
 
 from __future__ import annotations
@@ -16,23 +17,27 @@ import numpy as np
 import torch
 
 from ridgeline.models.batch import MicroBatch, Row, unit_tokens
+from ridgeline.models.kernels.texts import Texts
 from ridgeline.models.packing import pack
 
 
 @dataclass(slots=True)
 class Layout:
-    """Ids and positions ``[R, L]``, and ``allowed`` ``[R, L, L]`` (None: causal)."""
+    """Ids and positions ``[R, L]``, and what a token sees: ``allowed`` ``[R, L, L]``, ``texts``, or all before it."""
 
     ids_RL: torch.Tensor
     positions_RL: torch.Tensor
     allowed_RLL: torch.Tensor | None
     token_index: list[torch.Tensor]
     """Per row of the batch ``[T]``: where its token t stands in the flattened ``[R * L]``."""
+    texts: Texts | None = None
 
 
-def lay_out(batch: MicroBatch, *, packed: bool) -> Layout:
-    """Place every row of ``batch``."""
-    return _packed(batch) if packed else _padded(batch)
+def lay_out(batch: MicroBatch, *, packed: bool, texts: bool = False) -> Layout:
+    """Place every row of ``batch``; ``texts``: packed rows may lie end to end."""
+    if not packed:
+        return _padded(batch)
+    return _end_to_end(batch) if texts else _masked(batch)
 
 
 def _padded(batch: MicroBatch) -> Layout:
@@ -46,7 +51,7 @@ def _padded(batch: MicroBatch) -> Layout:
     return _on_device(Layout(torch.from_numpy(ids_RL), positions_RL, None, index), batch.device)
 
 
-def _packed(batch: MicroBatch) -> Layout:
+def _masked(batch: MicroBatch) -> Layout:
     units = _units(batch)
     sizes = [unit_tokens(unit) for unit in units]
     bins = pack(sizes, capacity=max(sizes))
@@ -68,8 +73,7 @@ def _packed(batch: MicroBatch) -> Layout:
             positions_RL[line, start : start + prefix] = np.arange(prefix)
             cursor += prefix
             for branch, row in enumerate(units[number], start=1):
-                if not np.array_equal(row.ids[:prefix], units[number][0].ids[:prefix]):
-                    raise ValueError(f"the rows of a unit must share their first {prefix} tokens")
+                _check_shared(row, units[number][0], prefix)
                 rest = len(row) - prefix
                 span = slice(cursor, cursor + rest)
                 ids_RL[line, span] = row.ids[prefix:]
@@ -86,6 +90,43 @@ def _packed(batch: MicroBatch) -> Layout:
     allowed = (same_unit & visible & causal) | torch.eye(length, dtype=torch.bool)
     layout = Layout(torch.from_numpy(ids_RL), torch.from_numpy(positions_RL), allowed, index)
     return _on_device(layout, batch.device)
+
+
+def _end_to_end(batch: MicroBatch) -> Layout:
+    """A unit that shares a prefix is a family of texts; every other row is one by itself."""
+    ids, positions, index, spans, families = [], [], [], [], [0]
+    cursor = 0
+
+    def add(row: Row, first: int, last: int, prefix_start: int) -> np.ndarray:
+        """The tokens [first, last) of ``row`` as a text behind its first ``first`` tokens; their places."""
+        nonlocal cursor
+        place = np.arange(cursor, cursor + last - first)
+        if last > first:
+            ids.append(row.ids[first:last])
+            positions.append(np.arange(first, last))
+            spans.append((cursor, last - first, prefix_start, first))
+            cursor += last - first
+        return place
+
+    for unit in _units(batch):
+        prefix = unit[0].prefix if len(unit) > 1 else 0
+        shared = add(unit[0], 0, prefix, 0)
+        for row in unit:
+            _check_shared(row, unit[0], prefix)
+            place = add(row, prefix, len(row), int(shared[0]) if prefix else 0)
+            index.append(torch.from_numpy(np.concatenate([shared, place])))
+            if not prefix:
+                families.append(len(spans))
+        if prefix:
+            families.append(len(spans))
+    texts = Texts(np.array(spans, dtype=np.int64).reshape(-1, 4), np.array(families, dtype=np.int64))
+    flat = [torch.from_numpy(np.concatenate(parts))[None] for parts in (ids, positions)]
+    return Layout(flat[0], flat[1], None, index, texts)
+
+
+def _check_shared(row: Row, first: Row, prefix: int) -> None:
+    if not np.array_equal(row.ids[:prefix], first.ids[:prefix]):
+        raise ValueError(f"the rows of a unit must share their first {prefix} tokens")
 
 
 def _units(batch: MicroBatch) -> list[list[Row]]:

@@ -20,8 +20,7 @@ from torch import nn
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from ridgeline.models.batch import MicroBatch
-from ridgeline.models.forward import hidden_states
-from ridgeline.models.layout import lay_out
+from ridgeline.models.forward import read_rows
 from ridgeline.models.load import LanguageModel, load_weights
 from ridgeline.models.quiet import quiet_transformers
 from ridgeline.models.score_heads import HeadKind, ScoreHead
@@ -49,8 +48,7 @@ class ScoreModel(nn.Module):
         State 0 is the prompt (before the first scored token), state N the finished completion. Pooling starts
         at the last prompt token, so that every state has something to pool.
         """
-        layout = lay_out(batch, packed=packed)
-        flat_hidden = hidden_states(self.backbone, layout)
+        flat_hidden, layout = read_rows(self.backbone, batch, packed=packed)
         width = batch.mask_BN.shape[1] + 1
         index_BS = torch.zeros(len(batch.rows), width, dtype=torch.long, device=batch.device)
         for number, row in enumerate(batch.rows):

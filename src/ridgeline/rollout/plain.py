@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -13,6 +12,9 @@ from ridgeline.rollout.decoder import Decoder, ModelDecoder
 from ridgeline.rollout.distribution import draw, log_distribution
 from ridgeline.rollout.draws import stream_keys, uniforms
 from ridgeline.rollout.request import PromptRequest
+from ridgeline.rollout.rules import Rules
+from ridgeline.rollout.shaping import Written, token_bias
+from ridgeline.rollout.stops import StopStrings
 from ridgeline.schema.errors import DataError
 from ridgeline.schema.records import Sample
 from ridgeline.schema.stages.common import Sampling
@@ -42,11 +44,13 @@ class PlainSampler:
 
         Raises:
             DataError: an empty prompt, or a prompt with the new tokens beyond the model's positions.
+            UsageError: a bias on what is not one token of the model.
         """
         self.check(requests, sampling)
+        rules = self.rules(sampling)
         samples: list[Sample] = []
         for part in _parts(requests, self.rows):
-            samples += self._decode(part, sampling, seed, step)
+            samples += self._decode(part, rules, seed, step)
         return samples
 
     def check(self, requests: Sequence[PromptRequest], sampling: Sampling) -> None:
@@ -61,9 +65,18 @@ class PlainSampler:
                     f"{sampling.max_new_tokens} it exceeds the model's {limit} positions."
                 )
 
-    def _decode(
-        self, requests: Sequence[PromptRequest], sampling: Sampling, seed: int, step: int
-    ) -> list[Sample]:
+    def rules(self, sampling: Sampling) -> Rules:
+        """``sampling`` for this model.
+
+        Raises:
+            UsageError: a bias on what is not one token of the model.
+        """
+        head = self.module.get_output_embeddings()
+        assert isinstance(head.weight, torch.Tensor)
+        bias = token_bias(self.tokenizer, sampling, head.weight.shape[0])
+        return Rules(sampling, StopStrings(self.tokenizer, sampling.stop), frozenset(self.stop_ids), bias)
+
+    def _decode(self, requests: Sequence[PromptRequest], rules: Rules, seed: int, step: int) -> list[Sample]:
         owners = [number for number, request in enumerate(requests) for _ in range(request.samples)]
         indices = [request.first + i for request in requests for i in range(request.samples)]
         streams = stream_keys(seed, step, [requests[number].id for number in owners], indices)
@@ -71,58 +84,31 @@ class PlainSampler:
         logits_BV = decoder.prefill(requests, owners)
         tokens: list[list[int]] = [[] for _ in owners]
         logprobs: list[list[float]] = [[] for _ in owners]
-        alive = np.arange(len(owners))
-        stops = torch.tensor(self.stop_ids, device=self.module.device)
-        for position in range(sampling.max_new_tokens):
-            logp_BV = log_distribution(logits_BV, sampling)
+        alive = list(range(len(owners)))
+        for position in range(rules.sampling.max_new_tokens):
+            written = None
+            if rules.shapes:
+                prompts = [requests[owners[row]].prompt_ids for row in alive]
+                written = Written(prompts, [tokens[row] for row in alive], rules.bias)
+            logp_BV = log_distribution(logits_BV, rules.sampling, written)
             chosen = draw(logp_BV, torch.from_numpy(uniforms(streams[alive], position)))
             picked = logp_BV.gather(-1, chosen[:, None])[:, 0]
-            for row, token, logp in zip(alive.tolist(), chosen.tolist(), picked.tolist(), strict=True):
+            for row, token, logp in zip(alive, chosen.tolist(), picked.tolist(), strict=True):
                 tokens[row].append(token)
                 logprobs[row].append(logp)
-            going = (~torch.isin(chosen, stops)).nonzero()[:, 0]
-            if len(going) == 0 or position + 1 == sampling.max_new_tokens:
+            going = [number for number, row in enumerate(alive) if not rules.ended(tokens[row])]
+            if len(going) == 0 or position + 1 == rules.sampling.max_new_tokens:
                 break
             if len(going) < len(alive):
-                alive = alive[going.cpu().numpy()]
-                decoder.keep(going)
-                chosen = chosen[going]
+                alive = [alive[number] for number in going]
+                kept = torch.tensor(going, device=chosen.device)
+                decoder.keep(kept)
+                chosen = chosen[kept]
             logits_BV = decoder.step(chosen)
         return [
-            finished_sample(
-                self, requests[number], index, tokens[row], logprobs[row], sampling, self.weight_version
-            )
+            rules.finished(requests[number], index, tokens[row], logprobs[row], self.weight_version)
             for row, (number, index) in enumerate(zip(owners, indices, strict=True))
         ]
-
-
-def finished_sample(
-    sampler: PlainSampler,
-    request: PromptRequest,
-    index: int,
-    tokens: list[int],
-    logprobs: list[float],
-    sampling: Sampling,
-    weight_version: int,
-) -> Sample:
-    """The record of one completion; its text is without the token that ended it."""
-    stopped = tokens[-1] in sampler.stop_ids
-    text = str(sampler.tokenizer.decode(tokens[:-1] if stopped else tokens, skip_special_tokens=True))
-    return Sample(
-        prompt_id=request.id,
-        index=index,
-        prompt_ids=list(request.prompt_ids),
-        completion_ids=tokens,
-        logprobs=logprobs,
-        generated=[True] * len(tokens),
-        stop_reason="stop" if stopped else "length",
-        text=text,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        weight_version=weight_version,
-        row=request.row,
-    )
 
 
 def _parts(requests: Sequence[PromptRequest], rows: int) -> list[list[PromptRequest]]:

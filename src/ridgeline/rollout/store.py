@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from ridgeline.schema.errors import RunError
 from ridgeline.schema.records import Sample
 
-_JSON_COLUMNS = ("row", "rewards", "step_rewards")
+_JSON_COLUMNS = ("row", "rewards", "step_rewards", "logit_bias")
 """Their shapes differ from sample to sample, so they are stored as JSON text."""
 
 
@@ -68,7 +68,8 @@ def read_samples(path: Path) -> list[Sample]:
     samples = []
     for row in pq.read_table(path).to_pylist():
         for name in _JSON_COLUMNS:
-            row[name] = json.loads(row[name])
+            if name in row:  # a file of an earlier version may lack one
+                row[name] = json.loads(row[name])
         row["step_rewards"] = [(end, reward) for end, reward in row["step_rewards"]]
         samples.append(Sample(**row))
     return samples

@@ -95,12 +95,14 @@ def train(engine: Engine, job: Job, context: Context) -> None:
     while step < job.steps:
         if _due(step, job.evaluate_every) or step == 0:
             _evaluate(job, step, context)
+        context.observer.phase("preparing a batch")
         clock = time.perf_counter()
         plan = job.plan(step)
         planned = time.perf_counter()
         metrics = plan.metrics
         for update in plan.updates:
             metrics |= _apply(engine, update, step, job.steps, context)
+        context.observer.phase("writing")
         job.after_step(step, metrics)
         append_line(context.folder.metrics, {"step": step, "metrics": metrics})
         spent = {"collect": round(planned - clock, 4), "learn": round(time.perf_counter() - planned, 4)}
@@ -136,6 +138,7 @@ def _apply(engine: Engine, update: Update, step: int, total: int, context: Conte
     losses = [value for name, (value, _) in metrics.items() if name.startswith("loss/")]
     if not all(math.isfinite(loss) for loss in losses):
         _stop_on_nonfinite(update, step, context)
+    context.observer.phase(f"optimizer step ({update.role})")
     norm = engine.step(update.role, rate)
     if not math.isfinite(norm):
         _stop_on_nonfinite(update, step, context)

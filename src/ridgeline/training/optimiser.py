@@ -1,7 +1,7 @@
 """AdamW on float32 master weights, whatever the format of the working weights.
 
 Updates of size lr are lost when weights are bfloat16: at lr 1e-5, 98 % of this library's embedded model would
-not move. Gradients are therefore added up in float32 too, micro-batch by micro-batch.
+not move. Gradients are therefore added up in float32 too, micro-batch by micro-batch (`models/gradient_sum.py`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from ridgeline.models.gradient_sum import GradientSum
 from ridgeline.schema.stages.common import Optimiser
 
 _WIDE = (torch.float32, torch.float64)
@@ -42,6 +43,11 @@ class MasterAdamW:
             name: p if p.dtype in _WIDE else nn.Parameter(p.detach().float())
             for name, p in self.working.items()
         }
+        self.sums = {
+            name: GradientSum(working)
+            for name, working in self.working.items()
+            if self.masters[name] is not working
+        }
         matrices = [p for p in self.masters.values() if p.ndim >= 2]
         others = [p for p in self.masters.values() if p.ndim < 2]
         groups = [
@@ -57,16 +63,13 @@ class MasterAdamW:
         )
 
     def accumulate(self) -> None:
-        """Move the gradients of one backward pass into the masters, in float32."""
-        for name, working in self.working.items():
-            master = self.masters[name]
-            if master is working or working.grad is None:
-                continue
-            if master.grad is None:
-                master.grad = working.grad.float()
-            else:
-                master.grad.add_(working.grad)
-            working.grad = None
+        """Take in the gradients that one backward pass has left with autograd, in float32."""
+        for name, total in self.sums.items():
+            working = self.working[name]
+            if working.grad is not None:
+                total.add(working.grad)
+                working.grad = None
+            self.masters[name].grad = total.value
 
     def gradient_norm(self) -> float:
         """L2 norm of the whole gradient (nan or inf shows a broken step)."""
@@ -93,6 +96,8 @@ class MasterAdamW:
     def forget_gradients(self) -> None:
         for master in self.masters.values():
             master.grad = None
+        for total in self.sums.values():
+            total.value = None
 
     @torch.no_grad()
     def refresh(self) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-SOURCES = ("kernels.c", "kernels.h")
+SOURCES = ("kernels.c", "kernels.h", "draw.h", "learn.h", "multiply.h", "ragged.h")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared")
 
 

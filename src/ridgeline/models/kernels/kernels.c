@@ -1,16 +1,21 @@
-// What a decoding step does between its matrix products, fused: plain C for the compiler's vectoriser.
+// What decoding and training do between their matrix products, fused: plain C for the compiler's vectoriser.
 //
 // Compiled once per machine by build.py and called through ctypes, so nothing of Python or torch is needed here and it
 // builds in seconds. plain.py holds the same in torch, for machines without a compiler and as the tests' oracle.
 
 #include <math.h>
+#include <omp.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define LANES 16
 #define MAX_GROUP 32
 #define MAX_SIZE 256
 #define DRAW_BLOCK 256
+#define SCORE_BLOCK 1024
+#define QUERIES 32
+#define ACROSS 32
 
 // exp to about 2 units in the last place over the normal range, 0 below it; unlike expf it becomes vector code.
 static inline float exp_(float x) {
@@ -27,6 +32,8 @@ static inline float exp_(float x) {
     union { int32_t i; float f; } scale = {.i = ((int32_t)n + 127) << 23};
     return x <= -87.3f ? 0.0f : p * scale.f;
 }
+
+#include "multiply.h"
 
 typedef uint16_t bfloat16;
 
@@ -46,6 +53,9 @@ static inline bfloat16 write_bfloat16(float x) {
 #define WRITE(x) write_bfloat16(x)
 #define NAME(name) name##_bfloat16
 #include "kernels.h"
+#include "draw.h"
+#include "learn.h"
+#include "ragged.h"
 #undef REAL
 #undef READ
 #undef WRITE
@@ -56,3 +66,6 @@ static inline bfloat16 write_bfloat16(float x) {
 #define WRITE(x) (x)
 #define NAME(name) name##_float32
 #include "kernels.h"
+#include "draw.h"
+#include "learn.h"
+#include "ragged.h"

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Callable
-
 import torch
 
 from ridgeline.models.kernels import plain
-from ridgeline.models.kernels.build import kernel_library
+from ridgeline.models.kernels.call import doubles, floats, kernel, pointers, wholes
 from ridgeline.models.kernels.pages import Pages
 
 MAX_GROUP, MAX_SIZE = 32, 256
 """Query heads per key head, and numbers per head, that the compiled attention has room for (kernels.c)."""
-
-_SUFFIX = {torch.bfloat16: "bfloat16", torch.float32: "float32"}
 
 
 def rms_norm(
@@ -30,12 +25,12 @@ def rms_norm(
     With ``delta`` ``[B, H]`` the residual stream takes it in first, in place: x += delta. ``offset`` is 1 in
     Gemma. Source: Zhang and Sennrich 2019, equation 4.
     """
-    run = _kernel("rms_norm", x)
+    run = kernel("rms_norm", x)
     if run is None:
         return plain.rms_norm(x, weight, eps, delta=delta, offset=offset)
     out = torch.empty_like(x)
     rows, width = x.shape
-    run(*_pointers(x, delta, weight, out), *_whole(rows, width, rows, 0), *_floats(eps, offset))
+    run(*pointers(x, delta, weight, out), *wholes(rows, width, rows, 0), *floats(eps, offset))
     return out
 
 
@@ -43,27 +38,27 @@ def norm_heads(
     qkv: torch.Tensor, start: int, heads: int, weight: torch.Tensor, eps: float, *, offset: float = 0.0
 ) -> None:
     """Normalise ``heads`` pieces of ``len(weight)`` numbers of ``[B, W]`` in place, from ``start`` on."""
-    run = _kernel("rms_norm", qkv)
+    run = kernel("rms_norm", qkv)
     if run is None:
         plain.norm_heads(qkv, start, heads, weight, eps, offset=offset)
         return
     rows, stride = qkv.shape
     part = qkv[:, start:]
     run(
-        *_pointers(part, None, weight, part),
-        *_whole(rows * heads, len(weight), heads, stride),
-        *_floats(eps, offset),
+        *pointers(part, None, weight, part),
+        *wholes(rows * heads, len(weight), heads, stride),
+        *floats(eps, offset),
     )
 
 
 def gate(gate_up: torch.Tensor, activation: str) -> torch.Tensor:
     """act(gate) * up, ``[B, 2 I] -> [B, I]``; act: silu, or gelu in its tanh form. Source: Shazeer 2020."""
-    run = _kernel("gate", gate_up)
+    run = kernel("gate", gate_up)
     if run is None:
         return plain.gate(gate_up, activation)
     rows, width = gate_up.shape[0], gate_up.shape[1] // 2
     out = gate_up.new_empty(rows, width)
-    run(*_pointers(gate_up, out), *_whole(rows, width, int(activation == "gelu")))
+    run(*pointers(gate_up, out), *wholes(rows, width, int(activation == "gelu")))
     return out
 
 
@@ -80,15 +75,15 @@ def rotate_and_store(
     cosine, sine: ``[B, turned]`` float32, the same in both halves, of each row's position in its text; None:
     positions are not encoded in this layer. positions: ``[B]`` within the page. Source: Su et al. 2021.
     """
-    run = _kernel("rotate_and_store", qkv)
+    run = kernel("rotate_and_store", qkv)
     if run is None:
         plain.rotate_and_store(qkv, cosine, sine, own, slots, positions)
         return
     turned = 0 if cosine is None else cosine.shape[-1]
     heads = qkv.shape[1] // own.size - 2 * own.kv_heads
     run(
-        *_pointers(qkv, cosine, sine, own.keys, own.values, slots, positions),
-        *_whole(len(qkv), heads, own.kv_heads, own.size, turned, own.capacity),
+        *pointers(qkv, cosine, sine, own.keys, own.values, slots, positions),
+        *wholes(len(qkv), heads, own.kv_heads, own.size, turned, own.capacity),
     )
 
 
@@ -113,54 +108,46 @@ def attend(
     (Ainslie et al. 2023) and a running softmax (Milakov and Gimelshein 2018).
     """
     heads = qkv.shape[1] // own.size - 2 * own.kv_heads
-    run = _kernel("attend", qkv)
+    run = kernel("attend", qkv)
     if run is None or own.size > MAX_SIZE or heads // own.kv_heads > MAX_GROUP:
         return plain.attend(
             qkv, prompt, own, prompts, prompt_lengths, slots, own_lengths, scale=scale, window=window, cap=cap
         )
     out = qkv.new_empty(len(qkv), heads * own.size)
     run(
-        *_pointers(qkv, out, prompt.keys, prompt.values, own.keys, own.values),
-        *_pointers(prompts, prompt_lengths, slots, own_lengths),
-        *_whole(len(qkv), heads, own.kv_heads, own.size, prompt.capacity, own.capacity, window),
-        *_floats(scale, cap),
+        *pointers(qkv, out, prompt.keys, prompt.values, own.keys, own.values),
+        *pointers(prompts, prompt_lengths, slots, own_lengths),
+        *wholes(len(qkv), heads, own.kv_heads, own.size, prompt.capacity, own.capacity, window),
+        *floats(scale, cap),
     )
     return out
 
 
 def draw(
-    logits: torch.Tensor, uniform: torch.Tensor, temperature: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens ``[B]`` drawn from softmax(logits / temperature) at given uniform numbers, and their log-probs.
+    logits: torch.Tensor,
+    uniform: torch.Tensor,
+    temperature: float,
+    *,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    min_p: float = 0.0,
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Tokens ``[B]`` at given uniform numbers, and their log-probs; None where there is no compiled kernel.
 
-    By inverting the cumulative distribution. logits ``[B, V]``; uniform ``[B]`` float64 in [0, 1); log-probs
-    ``[B]`` float64, nats, of the same distribution.
+    By inverting, in order of ids, the cumulative distribution of `rollout.distribution.log_distribution`,
+    which is the definition and what a machine without this kernel draws from. logits ``[B, V]``; uniform
+    ``[B]`` float64 in [0, 1); log-probs ``[B]`` float64, nats.
     """
-    run = _kernel("draw", logits)
+    run = kernel("draw", logits)
     if run is None:
-        return plain.draw(logits, uniform, temperature)
+        return None
+    logits = logits.contiguous()
     rows, vocabulary = logits.shape
     tokens = torch.empty(rows, dtype=torch.long)
     logp = torch.empty(rows, dtype=torch.float64)
-    run(*_pointers(logits, uniform, tokens, logp), *_whole(rows, vocabulary), *_floats(temperature))
+    run(
+        *pointers(logits, uniform, tokens, logp),
+        *wholes(rows, vocabulary, top_k),
+        *doubles(temperature, top_p, min_p),
+    )
     return tokens, logp
-
-
-def _kernel(name: str, like: torch.Tensor) -> Callable[..., None] | None:
-    library, suffix = kernel_library(), _SUFFIX.get(like.dtype)
-    if library is None or suffix is None or like.device.type != "cpu":
-        return None
-    function: Callable[..., None] = getattr(library, f"{name}_{suffix}")
-    return function
-
-
-def _pointers(*tensors: torch.Tensor | None) -> list[ctypes.c_void_p]:
-    return [ctypes.c_void_p(None if tensor is None else tensor.data_ptr()) for tensor in tensors]
-
-
-def _whole(*numbers: int) -> list[ctypes.c_int64]:
-    return [ctypes.c_int64(number) for number in numbers]
-
-
-def _floats(*numbers: float) -> list[ctypes.c_float]:
-    return [ctypes.c_float(number) for number in numbers]

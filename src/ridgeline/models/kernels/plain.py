@@ -95,15 +95,3 @@ def attend(
             scores[..., : max(0, before + length - window)] = -torch.inf
         out[number] = (scores.softmax(-1) @ values).flatten().to(qkv.dtype)
     return out
-
-
-def draw(
-    logits: torch.Tensor, uniform: torch.Tensor, temperature: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `ops.draw`."""
-    logp = torch.log_softmax(logits.double() / temperature, dim=-1)
-    ends = logp.exp().cumsum(-1)
-    threshold = uniform[:, None] * ends[:, -1:]
-    last = torch.searchsorted(ends, ends[:, -1:].contiguous())
-    tokens = torch.minimum(torch.searchsorted(ends, threshold, right=True), last)
-    return tokens[:, 0], logp.gather(-1, tokens)[:, 0]

@@ -1,5 +1,5 @@
 """The native sampler: continuous batching over packed weights and fused kernels."""
 
-from ridgeline.rollout.native.sampler import NativeSampler, new_sampler
+from ridgeline.rollout.native.sampler import NATIVE, NativeSampler, new_sampler
 
-__all__ = ["NativeSampler", "new_sampler"]
+__all__ = ["NATIVE", "NativeSampler", "new_sampler"]

@@ -14,7 +14,8 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from ridgeline.models import kernels
-from ridgeline.models.architecture import Architecture, Layer, Norm, architecture_of
+from ridgeline.models.architecture import Layer, Norm, architecture_of
+from ridgeline.models.body import rotary_angles
 from ridgeline.models.forward import head_logits
 from ridgeline.models.kernels.pages import Pages
 from ridgeline.rollout.native.weights import LayerProducts, Weights
@@ -44,15 +45,16 @@ class NativeDecoder:
 
     def __init__(self, module: PreTrainedModel) -> None:
         self.module = module
-        self.architecture: Architecture = architecture_of(module)
-        self.weights = Weights(self.architecture)
+        architecture = architecture_of(module)
+        self.body = architecture.body
+        self.weights = Weights(architecture)
         self.prompts: list[Pages] = []
         self.own: list[Pages] = []
 
     def reserve(self, prompts: int, prompt_tokens: int, slots: int, new_tokens: int) -> None:
         """Pages for so many prompts and completions; what they held is forgotten."""
-        shape = self.architecture
-        dtype = shape.head.weight.dtype
+        shape = self.body
+        dtype = self.module.dtype
 
         def pages(count: int, capacity: int) -> list[Pages]:
             return [Pages.empty(count, shape.kv_heads, capacity, shape.size, dtype) for _ in shape.layers]
@@ -86,9 +88,9 @@ class NativeDecoder:
     @torch.no_grad()
     def step(self, rows: Rows) -> torch.Tensor:
         """Read one token of each row; logits ``[B, V]`` of the next."""
-        shape = self.architecture
+        shape = self.body
         stream_BH: torch.Tensor = shape.embedding(rows.tokens)
-        angles = self._angles(rows.prompt_lengths + rows.written)
+        angles = rotary_angles(self.body, rows.prompt_lengths + rows.written)
         delta_BH: torch.Tensor | None = None
         for layer, products, prompt, own in zip(
             shape.layers, self.weights.layers, self.prompts, self.own, strict=True
@@ -113,7 +115,7 @@ class NativeDecoder:
         rows: Rows,
     ) -> torch.Tensor:
         qkv_BW = products.queries_keys_values(x_BH)
-        heads, size = self.architecture.heads, own.size
+        heads, size = self.body.heads, own.size
         for norm, start, count in (
             (layer.query_norm, 0, heads),
             (layer.key_norm, heads * size, own.kv_heads),
@@ -137,17 +139,6 @@ class NativeDecoder:
             window=layer.window,
         )
         return products.out(mixed_BW)
-
-    def _angles(self, positions_B: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """Cosine and sine ``[B, turned]`` in float32 per kind of layer, by the model's own rotary module."""
-        like = torch.empty(0, dtype=torch.float32)
-        kinds = {layer.angles for layer in self.architecture.layers if layer.angles is not None}
-        found = {}
-        for kind in kinds:
-            arguments = (like, positions_B[None]) if kind == "" else (like, positions_B[None], kind)
-            cosine, sine = self.architecture.rotary(*arguments)
-            found[kind] = cosine[0].contiguous(), sine[0].contiguous()
-        return found
 
 
 def _enter(

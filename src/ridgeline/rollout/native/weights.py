@@ -1,6 +1,7 @@
 """A model's weights as the decoder multiplies by them: linears of one kind side by side, packed for oneDNN.
 
-Packed copies are made again when the model's own weights have changed, which their version counters show.
+Adapters are added in. Packed copies are made again when the model's weights or those of its adapter have
+changed, which their version counters show, or when the adapter was switched on or off.
 """
 
 from __future__ import annotations
@@ -12,9 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ridgeline.models.adapted import state_of, weight_of
 from ridgeline.models.architecture import Architecture, Layer
-
-_PACKED = (torch.bfloat16, torch.float32)
 
 
 @dataclass
@@ -28,11 +28,11 @@ class Product:
 
     def pack(self) -> None:
         """Take the weights as they are now."""
-        weights = [linear.weight.detach() for linear in self.linears]
+        weights = [weight_of(linear) for linear in self.linears]
         weight = weights[0] if len(weights) == 1 else torch.cat(weights)
         biases = [linear.bias.detach() for linear in self.linears if linear.bias is not None]
         self.bias = None if not biases else biases[0] if len(biases) == 1 else torch.cat(biases)
-        self.packed = weight.dtype in _PACKED and torch.backends.mkldnn.is_available()
+        self.packed = torch.backends.mkldnn.is_available()
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight) if self.packed else weight
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -68,9 +68,9 @@ class Weights:
     """All products of a decoder, up to date after `refresh`."""
 
     def __init__(self, architecture: Architecture) -> None:
-        self.layers = [LayerProducts.of(layer) for layer in architecture.layers]
+        self.layers = [LayerProducts.of(layer) for layer in architecture.body.layers]
         self.head = Product([architecture.head])
-        self._seen: tuple[int, ...] = ()
+        self._seen: list[tuple[object, ...]] = []
 
     @property
     def products(self) -> list[Product]:
@@ -81,8 +81,7 @@ class Weights:
     @torch.no_grad()
     def refresh(self) -> bool:
         """Pack again what has changed since the last time; whether anything had."""
-        weights = [linear.weight for product in self.products for linear in product.linears]
-        seen = tuple(number for weight in weights for number in (weight.data_ptr(), weight._version))
+        seen = [state_of(linear) for product in self.products for linear in product.linears]
         if seen == self._seen:
             return False
         for product in self.products:

@@ -1,0 +1,132 @@
+"""Log-probs of given tokens, straight from the states that enter a plain head: logits are made, read and let go.
+
+Logits exist in the working format, for as many positions at a time as fit a budget, and one kernel reads off a row
+all that is asked of it. They are kept for the way back while all of them fit the budget, and made again otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from transformers import PreTrainedModel
+
+from ridgeline.models.gradient_sum import GradientSum, gradient_sum
+from ridgeline.models.kernels.call import floats, kernel, pointers, wholes
+from ridgeline.models.kernels.learn import across
+
+LOGITS_BYTES = 2**28
+"""Logits that exist at one time: 2,730 positions of 49,152 tokens in bfloat16."""
+
+Context = Any
+
+
+def plain_head(module: PreTrainedModel) -> nn.Linear | None:
+    """The head, where `scored_logprobs` can take its place: one product, nothing before or after, on a CPU."""
+    head = module.get_output_embeddings()
+    config = module.config
+    changed = any(
+        getattr(config, name, None) not in (None, 1.0)
+        for name in ("final_logit_softcapping", "logit_scale", "logits_scaling")
+    )
+    if type(head) is not nn.Linear or head.bias is not None or changed:
+        return None
+    return head if kernel("score_logits", head.weight) is not None else None
+
+
+def scored_logprobs(
+    hidden_SH: Tensor, weight_VH: Tensor, ids_S: Tensor, temperature: float, *, entropy: bool, collision: bool
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """log softmax(h W^T / temperature)[id], the entropy, and log sum_v p_v^2, ``[S]`` each, float32, nats.
+
+    Log-prob and entropy carry gradient. Sums over the vocabulary are formed in float64 from blocks in float32.
+
+    Raises:
+        ValueError: a temperature that is not a finite number above 0.
+    """
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature = {temperature} must be a finite number above 0")
+    logp_S, entropy_S, collision_S = _Scored.apply(
+        hidden_SH.contiguous(), weight_VH, ids_S, temperature, entropy, collision
+    )
+    return logp_S, entropy_S, collision_S
+
+
+class _Scored(Function):
+    @staticmethod
+    def forward(
+        ctx: Context,
+        hidden_SH: Tensor,
+        weight_VH: Tensor,
+        ids_S: Tensor,
+        temperature: float,
+        entropy: bool,
+        collision: bool,
+    ) -> Any:
+        count, vocabulary = len(hidden_SH), len(weight_VH)
+        rows = max(1, LOGITS_BYTES // (vocabulary * weight_VH.element_size()))
+        wanted = (True, True, entropy, collision)
+        columns = [torch.empty(count) if each else None for each in wanted]
+        learns = any(ctx.needs_input_grad[:2])
+        logits_RV = weight_VH.new_empty(min(rows, count), vocabulary)
+        for start in range(0, count, rows):
+            part = slice(start, start + rows)
+            ids = ids_S[part].contiguous()
+            made = torch.mm(hidden_SH[part], weight_VH.t(), out=logits_RV[: len(ids)])
+            places = [None if column is None else column[part] for column in columns]
+            _score("score_logits", made, *pointers(made, ids, *places), temperature=temperature)
+        log_total_S, logp_S, entropy_S, collision_S = columns
+        if learns:
+            kept = logits_RV if count <= rows else None
+            ctx.save_for_backward(hidden_SH, weight_VH, ids_S, log_total_S, entropy_S, kept)
+            ctx.temperature, ctx.rows = temperature, rows
+        if collision_S is not None:
+            ctx.mark_non_differentiable(collision_S)
+        return logp_S, entropy_S, collision_S
+
+    @staticmethod
+    def backward(ctx: Context, d_logp_S: Tensor, d_entropy_S: Tensor | None, _: Any) -> Any:
+        hidden_SH, weight_VH, ids_S, log_total_S, entropy_S, kept_RV = ctx.saved_tensors
+        d_hidden_SH = torch.empty_like(hidden_SH)
+        own = _Shares(weight_VH) if ctx.needs_input_grad[1] else None
+        d_logp_S = d_logp_S.contiguous()
+        d_entropy_S = None if d_entropy_S is None else d_entropy_S.contiguous()
+        for start in range(0, len(hidden_SH), ctx.rows):
+            part = slice(start, start + ctx.rows)
+            x_RH = hidden_SH[part]
+            logits_RV = x_RH @ weight_VH.t() if kept_RV is None else kept_RV
+            slope_RV = torch.empty_like(logits_RV)
+            places = [None if each is None else each[part] for each in (entropy_S, d_logp_S, d_entropy_S)]
+            arguments = pointers(logits_RV, slope_RV, ids_S[part].contiguous(), log_total_S[part], *places)
+            _score("score_logits_backward", logits_RV, *arguments, temperature=ctx.temperature)
+            d_hidden_SH[part] = slope_RV @ weight_VH
+            if own is not None:
+                own.add(across(x_RH) @ slope_RV)
+        return d_hidden_SH, None if own is None else own.gradient(), None, None, None, None
+
+
+class _Shares:
+    """The gradient of the head, part by part, each ``[H, V]``."""
+
+    def __init__(self, weight_VH: Tensor) -> None:
+        self.dtype = weight_VH.dtype
+        self.elsewhere = gradient_sum(weight_VH)
+        self.total = self.elsewhere or GradientSum(torch.empty_like(weight_VH))
+
+    def add(self, share_HV: Tensor) -> None:
+        self.total.add_across(share_HV)
+
+    def gradient(self) -> Tensor | None:
+        """For autograd; None where it is added up elsewhere."""
+        if self.elsewhere is not None or self.total.value is None:
+            return None
+        return self.total.value.to(self.dtype)
+
+
+def _score(name: str, logits_RV: Tensor, *arguments: Any, temperature: float) -> None:
+    run = kernel(name, logits_RV)
+    assert run is not None
+    run(*arguments, *wholes(*logits_RV.shape), *floats(1 / temperature))
