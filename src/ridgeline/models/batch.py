@@ -100,23 +100,24 @@ def unit_tokens(unit: Unit) -> int:
     return prefix + sum(len(row) - prefix for row in unit)
 
 
-def split(units: Sequence[Unit], tokens: int) -> list[list[int]]:
-    """Indices of ``units`` cut into micro-batches of similar lengths, at most ``tokens`` padded tokens each.
+def split(units: Sequence[Unit], tokens: int, *, packed: bool = False) -> list[list[int]]:
+    """Indices of ``units`` cut into micro-batches of similar lengths, at most ``tokens`` each.
 
-    Sorting by length keeps padding small. A unit that exceeds the budget gets a micro-batch of its own.
+    Padded rows cost as much as the longest among them, so sorting by length keeps padding small; ``packed``
+    units cost their own tokens. A unit that exceeds the budget gets a micro-batch of its own.
     """
     longest = [max(len(row) for row in unit) for unit in units]
     order = sorted(range(len(units)), key=lambda index: (longest[index], index))
     batches: list[list[int]] = []
-    rows = 0
+    rows = held = 0
     for index in order:
-        size = len(units[index])
-        if batches and (rows + size) * longest[index] <= tokens:
+        rows += len(units[index])
+        held += unit_tokens(units[index])
+        if batches and (held if packed else rows * longest[index]) <= tokens:
             batches[-1].append(index)
-            rows += size
         else:
             batches.append([index])
-            rows = size
+            rows, held = len(units[index]), unit_tokens(units[index])
     return batches
 
 

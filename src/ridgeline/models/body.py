@@ -1,7 +1,7 @@
-"""The forward pass of a known decoder over whole texts, on fused kernels: what `rollout/native` is for sampling.
+"""The forward pass of a known decoder over whole texts, on fused kernels; for sampling there is `rollout/native`.
 
-Everything between the matrix products is one kernel each way, attention runs text by text without padding, and a
-shared prompt is read once. Any other model runs its own forward pass; `models/forward.py` chooses.
+Everything between the matrix products is one kernel each way, attention runs text by text without padding,
+and a shared prompt is read once. Any other model runs its own forward pass; `models/forward.py` chooses.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ Angles = dict[str, tuple[Tensor, Tensor]]
 
 
 def fused_body(backbone: PreTrainedModel) -> Body | None:
-    """The parts of ``backbone`` if `read` can run it here: a known family, on a CPU, with the kernels at hand.
+    """The parts of ``backbone`` if `read` can run it here: a known family, on a CPU, with the kernels.
 
-    Found anew each time (a millisecond), as an adapter may have come in since.
+    None where its weights are in several formats. Found anew each time (a millisecond), as an adapter may
+    have come in since.
     """
-    if not learn.available(next(backbone.parameters())):
+    parameters = list(backbone.parameters())
+    if not learn.available(parameters[0]) or len({each.dtype for each in parameters}) > 1:
         return None
     try:
         return body_of(backbone)

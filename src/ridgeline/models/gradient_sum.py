@@ -1,8 +1,8 @@
 """Gradients of bfloat16 weights, added up in float32 as they are made.
 
-autograd would keep them in the weight's own format, and lay a gradient that comes out across the other way round
-before anybody adds it. A weight with a `GradientSum` gets neither: the operations of `models/products.py` and
-`models/scored_head.py` add to the sum, and autograd sees no gradient of that weight.
+autograd would keep them in the weight's own format, and lay a gradient that comes out across the other way
+round before anybody adds it. A weight with a `GradientSum` gets neither: the operations of
+`models/products.py` and `models/scored_head.py` add to the sum, and autograd sees no gradient of that weight.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class GradientSum:
             self.value.add_(gradient)
 
     def add_across(self, gradient: Tensor) -> None:
-        """Add a gradient ``[in, out]`` of a weight ``[out, in]``; its rows may be further apart than they are long."""
+        """Add a gradient ``[in, out]`` of a weight ``[out, in]``; it may be columns of a wider matrix."""
         first = self.value is None
         if self.value is None:
             self.value = torch.empty(self.shape, dtype=torch.float32)

@@ -1,10 +1,10 @@
 """How the rows of a micro-batch are laid out for one forward pass.
 
 ``padded``: a matrix row per sequence, padding on the right, plain causal attention.
-``packed``: within a unit the common prefix (the prompt) stands once and every row's remainder sees the prefix and
-itself, so a group of G completions costs one prompt instead of G. Where attention can go text by text (`texts`), all
-units lie end to end in one matrix row without any padding; elsewhere they share matrix rows under a mask, and nothing
-but the last gap is padding.
+``packed``: within a unit the common prefix (the prompt) stands once and every row's remainder sees the prefix
+and itself, so a group of G completions costs one prompt instead of G. Where attention can go text by text
+(`texts`), all units lie end to end in one matrix row without any padding; elsewhere they share matrix rows
+under a mask, and nothing but the last gap is padding.
 
 All give every token the same context and the same position, so they give the same results to rounding.
 """
@@ -23,7 +23,7 @@ from ridgeline.models.packing import pack
 
 @dataclass(slots=True)
 class Layout:
-    """Ids and positions ``[R, L]``, and what a token sees: ``allowed`` ``[R, L, L]``, ``texts``, or all before it."""
+    """Ids and positions ``[R, L]``; a token sees ``allowed`` ``[R, L, L]``, its ``texts``, or all before it."""
 
     ids_RL: torch.Tensor
     positions_RL: torch.Tensor

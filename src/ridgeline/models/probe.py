@@ -7,6 +7,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ridgeline.models.batch import MicroBatch, completion_row
+from ridgeline.models.body import fused_body
 from ridgeline.models.forward import head_logits, token_scores
 
 
@@ -14,10 +15,10 @@ def supports_packing(module: PreTrainedModel, longest: int = 0) -> bool:
     """Whether packed and padded layouts agree on this model.
 
     Some architectures ignore a four-dimensional mask (state-space layers), and a sliding window is not part
-    of ours, so rows longer than the window are padded.
+    of ours, so rows longer than the window are padded, but where `models/body.py` reads them.
     """
     window = getattr(module.config, "sliding_window", None)
-    if window is not None and longest > window:
+    if window is not None and longest > window and fused_body(module.base_model) is None:
         return False
     vocabulary = int(module.config.vocab_size)
     ids = (np.arange(12) * 7 + 3) % vocabulary

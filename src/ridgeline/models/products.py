@@ -1,8 +1,8 @@
 """Linear layers read side by side, with a gradient of the weights that this CPU forms fast.
 
-oneDNN multiplies [in, T] x [T, out] about twice as fast as [out, T] x [T, in] when the left side has first been laid
-across (bfloat16, AMX: 2.4 to 3.0 against 1.2 to 1.5 TFLOP/s), so the smaller operand is, and the gradient comes out
-across.
+oneDNN multiplies [in, T] x [T, out] about twice as fast as [out, T] x [T, in] when the left side has first been
+laid across (bfloat16, AMX: 2.4 to 3.0 against 1.2 to 1.5 TFLOP/s), so the smaller operand is, and the gradient
+comes out across.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional
 
-from ridgeline.models.gradient_sum import gradient_sum
+from ridgeline.models.gradient_sum import GradientSum, gradient_sum
 from ridgeline.models.kernels.learn import across
 
 Context = Any
@@ -41,22 +41,25 @@ def embed(ids_T: Tensor, embedding: nn.Module) -> Tensor:
 class _Product(Function):
     @staticmethod
     def forward(ctx: Context, x: Tensor, *weights: Tensor) -> Tensor:
-        ctx.save_for_backward(x, *weights)
+        # Laid across now, while it is in the processor's cache: the way back needs x in no other form.
+        x_across = across(x) if any(ctx.needs_input_grad[1:]) else None
+        ctx.save_for_backward(x_across, *weights)
+        # Found here: with recomputation, what is saved comes back without its attributes.
+        ctx.sums = [gradient_sum(weight) for weight in weights]
         return functional.linear(x, _beside(weights))
 
     @staticmethod
     def backward(ctx: Context, d_out: Tensor) -> Any:
-        x, *weights = ctx.saved_tensors
+        x_across, *weights = ctx.saved_tensors
         d_x = d_out @ _beside(weights) if ctx.needs_input_grad[0] else None
-        if not any(ctx.needs_input_grad[1:]):
+        if x_across is None:
             return d_x, *(None for _ in weights)
-        shares = (across(x) @ d_out).split([len(weight) for weight in weights], dim=1)
-        return d_x, *(_delivered(weight, share) for weight, share in zip(weights, shares, strict=True))
+        shares = (x_across @ d_out).split([len(weight) for weight in weights], dim=1)
+        return d_x, *(_delivered(total, share) for total, share in zip(ctx.sums, shares, strict=True))
 
 
-def _delivered(weight: Tensor, share: Tensor) -> Tensor | None:
+def _delivered(total: GradientSum | None, share: Tensor) -> Tensor | None:
     """A gradient that lies across, to where the weight's are added up, or back to autograd."""
-    total = gradient_sum(weight)
     if total is None:
         return share.t()
     total.add_across(share)
@@ -66,15 +69,14 @@ def _delivered(weight: Tensor, share: Tensor) -> Tensor | None:
 class _Embedding(Function):
     @staticmethod
     def forward(ctx: Context, ids_T: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(ids_T, weight)
+        ctx.save_for_backward(ids_T)
+        ctx.sum = gradient_sum(weight)
         return weight[ids_T]
 
     @staticmethod
     def backward(ctx: Context, d_out: Tensor) -> Any:
-        ids_T, weight = ctx.saved_tensors
-        total = gradient_sum(weight)
-        assert total is not None
-        total.add_rows(ids_T, d_out)
+        (ids_T,) = ctx.saved_tensors
+        ctx.sum.add_rows(ids_T, d_out)
         return None, None
 
 

@@ -1,7 +1,8 @@
-"""Log-probs of given tokens, straight from the states that enter a plain head: logits are made, read and let go.
+"""Log-probs of given tokens, from the states that enter a plain head: logits are made, read and let go.
 
-Logits exist in the working format, for as many positions at a time as fit a budget, and one kernel reads off a row
-all that is asked of it. They are kept for the way back while all of them fit the budget, and made again otherwise.
+Logits exist in the working format, for as many positions at a time as fit a budget, and one kernel reads off a
+row all that is asked of it. They are kept for the way back while all of them fit the budget, and made again
+otherwise.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ Context = Any
 
 
 def plain_head(module: PreTrainedModel) -> nn.Linear | None:
-    """The head, where `scored_logprobs` can take its place: one product, nothing before or after, on a CPU."""
+    """The head, where `scored_logprobs` can take its place: one product and nothing after it, on a CPU."""
     head = module.get_output_embeddings()
     config = module.config
     changed = any(
@@ -42,7 +43,7 @@ def scored_logprobs(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """log softmax(h W^T / temperature)[id], the entropy, and log sum_v p_v^2, ``[S]`` each, float32, nats.
 
-    Log-prob and entropy carry gradient. Sums over the vocabulary are formed in float64 from blocks in float32.
+    Log-prob and entropy carry gradient. Sums over the vocabulary are of blocks in float32, added in float64.
 
     Raises:
         ValueError: a temperature that is not a finite number above 0.
@@ -82,7 +83,7 @@ class _Scored(Function):
         if learns:
             kept = logits_RV if count <= rows else None
             ctx.save_for_backward(hidden_SH, weight_VH, ids_S, log_total_S, entropy_S, kept)
-            ctx.temperature, ctx.rows = temperature, rows
+            ctx.temperature, ctx.rows, ctx.sum = temperature, rows, gradient_sum(weight_VH)
         if collision_S is not None:
             ctx.mark_non_differentiable(collision_S)
         return logp_S, entropy_S, collision_S
@@ -91,7 +92,7 @@ class _Scored(Function):
     def backward(ctx: Context, d_logp_S: Tensor, d_entropy_S: Tensor | None, _: Any) -> Any:
         hidden_SH, weight_VH, ids_S, log_total_S, entropy_S, kept_RV = ctx.saved_tensors
         d_hidden_SH = torch.empty_like(hidden_SH)
-        own = _Shares(weight_VH) if ctx.needs_input_grad[1] else None
+        own = _Shares(weight_VH, ctx.sum) if ctx.needs_input_grad[1] else None
         d_logp_S = d_logp_S.contiguous()
         d_entropy_S = None if d_entropy_S is None else d_entropy_S.contiguous()
         for start in range(0, len(hidden_SH), ctx.rows):
@@ -111,9 +112,9 @@ class _Scored(Function):
 class _Shares:
     """The gradient of the head, part by part, each ``[H, V]``."""
 
-    def __init__(self, weight_VH: Tensor) -> None:
+    def __init__(self, weight_VH: Tensor, elsewhere: GradientSum | None) -> None:
         self.dtype = weight_VH.dtype
-        self.elsewhere = gradient_sum(weight_VH)
+        self.elsewhere = elsewhere
         self.total = self.elsewhere or GradientSum(torch.empty_like(weight_VH))
 
     def add(self, share_HV: Tensor) -> None:

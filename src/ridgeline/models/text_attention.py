@@ -1,7 +1,7 @@
 """Attention text by text for any model of transformers, through its attention interface.
 
-`attending_to(backbone, texts)` makes the model's own forward pass attend within the texts that are laid end to end in
-its one row, without mask and without padding.
+`attending_to(backbone, texts)` makes the model's own forward pass attend within the texts that are laid end to
+end in its one row, without mask and without padding.
 """
 
 from __future__ import annotations
@@ -21,11 +21,15 @@ from ridgeline.models.kernels.texts import Texts
 
 NAME = "ridgeline_texts"
 _texts: ContextVar[Texts] = ContextVar("texts")
+_MORE = ("s_aux", "position_bias", "indices", "block_indices")
+"""What some families' attention takes in besides: sinks, biases, a choice of keys."""
 
 
 def allowed(backbone: nn.Module) -> bool:
     """Whether ``backbone`` may be tried; what its attention really does is probed (`models/probe.py`)."""
     if not isinstance(backbone, PreTrainedModel) or not available(next(backbone.parameters())):
+        return False
+    if not backbone._supports_attention_backend:  # its attention would never ask for `_attend`
         return False
     return getattr(backbone.config, "attn_logit_softcapping", None) is None
 
@@ -55,14 +59,15 @@ def _attend(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
-    **_: Any,
+    **rest: Any,
 ) -> tuple[Tensor, None]:
     """As transformers calls it: query ``[1, heads, T, D]``, key and value ``[1, kv_heads, T, D]``.
 
     Raises:
-        ValueError: what `attend_texts` does not do (dropout, capped scores, values of another size than keys).
+        ValueError: what `attend_texts` does not do (dropout, capped scores, sinks, values wider than keys).
     """
-    if dropout or softcap or query.shape[-1] != value.shape[-1] or len(query) != 1:
+    more = any(rest.get(name) is not None for name in _MORE)
+    if dropout or softcap or more or query.shape[-1] != value.shape[-1] or len(query) != 1:
         raise ValueError(f"{type(module).__name__} attends in a way that cannot be done text by text")
     size, kv_heads = query.shape[-1], key.shape[1]
     qkv_TW = torch.cat([query[0], key[0], value[0]]).transpose(0, 1).flatten(1)

@@ -106,7 +106,7 @@ class LocalEngine:
         run = forward or own.forward
         results: list[list[RowScores]] = [[] for _ in units]
         # Without a backward pass nothing is kept per layer, so twice the tokens fit into the same memory.
-        for indices in split(units, 2 * own.tokens_per_microbatch):
+        for indices in split(units, 2 * own.tokens_per_microbatch, packed=own.packed):
             batch = MicroBatch.of([units[index] for index in indices], self.device)
             outputs = {
                 name: value.float().cpu().numpy()
@@ -129,7 +129,7 @@ class LocalEngine:
         own, optimiser = self.roles[role], self._optimiser(role)
         counts = objective.counts(units)
         metrics: Metrics = {}
-        for indices in split(units, own.tokens_per_microbatch):
+        for indices in split(units, own.tokens_per_microbatch, packed=own.packed):
             batch = MicroBatch.of([units[index] for index in indices], self.device)
             with recomputing(own.module) if own.recompute else nullcontext():
                 terms = objective.terms(own.forward(own.module, batch, own.packed), batch)

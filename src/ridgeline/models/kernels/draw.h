@@ -9,8 +9,8 @@
 #define BINS_PER_UNIT 32.0f
 
 struct candidate { float logit; int64_t id; };
-// Kept are logits above `logit`, and equal ones up to `id`; `mass` is the sum of exp((logit - best) / temperature).
-struct border { float logit; int64_t id; double mass; };
+// Kept are logits above `logit`, and equal ones up to `id`.
+struct border { float logit; int64_t id; };
 
 static int by_rank(const void *one, const void *other) {
     const struct candidate *a = one, *b = other;
@@ -24,44 +24,62 @@ static inline int32_t bin_of(float logit, float best) {
 }
 #endif
 
-// How many tokens, and how much mass, lie in each bin.
-static void NAME(fill_bins)(const REAL *line, int64_t vocabulary, float best, float inverse, double *counts,
-                            double *masses) {
-    memset(counts, 0, DRAW_BINS * sizeof(double));
-    memset(masses, 0, DRAW_BINS * sizeof(double));
-    for (int64_t start = 0; start < vocabulary; start += DRAW_BLOCK) {
-        int64_t length = vocabulary - start < DRAW_BLOCK ? vocabulary - start : DRAW_BLOCK;
-        float mass[DRAW_BLOCK];
-        int32_t bin[DRAW_BLOCK];
+static inline void NAME(find_bins)(const REAL *line, int32_t length, float best, int32_t *bins) {
 #pragma omp simd
-        for (int64_t i = 0; i < length; i++) {
-            float logit = READ(line[start + i]);
-            mass[i] = exp_((logit - best) * inverse);
-            bin[i] = bin_of(logit, best);
-        }
-        for (int64_t i = 0; i < length; i++) counts[bin[i]] += 1, masses[bin[i]] += mass[i];
-    }
+    for (int32_t i = 0; i < length; i++) bins[i] = bin_of(READ(line[i]), best);
 }
 
-// The end of the beginning that is kept when a token stays while what lies before it is below `limit`: tokens (`by_mass`
-// 0, `limit` k) or mass (`by_mass` 1).
-static struct border NAME(find_border)(const REAL *line, int64_t vocabulary, float best, float inverse,
-                                       const double *counts, const double *masses, int64_t by_mass, double limit) {
-    const double *weights = by_mass ? masses : counts;
-    double before = 0, mass = 0;
-    int64_t bin = 0;
-    while (bin < DRAW_BINS - 1 && before + weights[bin] < limit) before += weights[bin], mass += masses[bin++];
-    struct candidate *found = malloc(((size_t)counts[bin] + 1) * sizeof *found);
+// The tokens of one bin, which are few: LANES of others at a time are passed over.
+static int64_t NAME(collect)(const REAL *line, int64_t vocabulary, float best, int32_t bin, struct candidate *found) {
     int64_t number = 0;
-    for (int64_t i = 0; i < vocabulary; i++)
-        if (bin_of(READ(line[i]), best) == bin) found[number++] = (struct candidate){READ(line[i]), i};
+    for (int64_t start = 0; start < vocabulary; start += DRAW_BLOCK) {
+        int32_t length = vocabulary - start < DRAW_BLOCK ? vocabulary - start : DRAW_BLOCK, bins[DRAW_BLOCK];
+        NAME(find_bins)(line + start, length, best, bins);
+        for (int32_t i = length; i < DRAW_BLOCK; i++) bins[i] = -1;
+        for (int32_t part = 0; part < length; part += LANES) {
+            int32_t some = 0;
+#pragma omp simd reduction(| : some)
+            for (int32_t i = part; i < part + LANES; i++) some |= bins[i] == bin;
+            for (int32_t i = part; some && i < part + LANES; i++) {
+                if (bins[i] != bin || READ(line[start + i]) != READ(line[start + i])) continue; // NaN has no rank
+                found[number++] = (struct candidate){READ(line[start + i]), start + i};
+            }
+        }
+    }
+    return number;
+}
+
+// The end of the beginning that is kept when a token stays while what lies before it is below `limit`: a number of
+// tokens (`by_mass` 0) or a sum of exp((logit - best) / temperature) (`by_mass` 1).
+static struct border NAME(find_border)(const REAL *line, int64_t vocabulary, float best, float inverse, int64_t by_mass,
+                                       double limit) {
+    double weights[DRAW_BINS], before = 0;
+    int32_t counts[DRAW_BINS];
+    memset(weights, 0, sizeof weights);
+    memset(counts, 0, sizeof counts);
+    for (int64_t start = 0; start < vocabulary; start += DRAW_BLOCK) {
+        int32_t length = vocabulary - start < DRAW_BLOCK ? vocabulary - start : DRAW_BLOCK, bins[DRAW_BLOCK];
+        float mass[DRAW_BLOCK];
+        NAME(find_bins)(line + start, length, best, bins);
+        if (by_mass) {
+#pragma omp simd
+            for (int32_t i = 0; i < length; i++) mass[i] = exp_((READ(line[start + i]) - best) * inverse);
+            for (int32_t i = 0; i < length; i++) weights[bins[i]] += mass[i], counts[bins[i]]++;
+        } else {
+            for (int32_t i = 0; i < length; i++) counts[bins[i]]++;
+        }
+    }
+    if (!by_mass)
+        for (int64_t bin = 0; bin < DRAW_BINS; bin++) weights[bin] = counts[bin];
+    int32_t bin = 0;
+    while (bin < DRAW_BINS - 1 && before + weights[bin] < limit) before += weights[bin++];
+    struct candidate *found = malloc((counts[bin] + 1) * sizeof *found);
+    int64_t number = NAME(collect)(line, vocabulary, best, bin, found);
     qsort(found, number, sizeof *found, by_rank);
-    // Tokens of earlier bins are kept whatever this one holds; +inf with no id keeps just them when it holds nothing.
-    struct border border = {INFINITY, -1, mass};
+    struct border border = {-INFINITY, vocabulary}; // stays when NaN is among the masses
     for (int64_t i = 0; i < number && before < limit; i++) {
-        float own = exp_((found[i].logit - best) * inverse);
-        border = (struct border){found[i].logit, found[i].id, border.mass + own};
-        before += by_mass ? own : 1;
+        border = (struct border){found[i].logit, found[i].id};
+        before += by_mass ? exp_((found[i].logit - best) * inverse) : 1;
     }
     free(found);
     return border;
@@ -72,27 +90,8 @@ static inline struct border NAME(tighter)(struct border one, struct border other
     return one.id < other.id ? one : other;
 }
 
-// What top-k, then top-p, then min-p leave of a row; 0, 1 and 0 turn them off.
-static struct border NAME(support)(const REAL *line, int64_t vocabulary, float best, double temperature, int64_t top_k,
-                                   double top_p, double min_p) {
-    float inverse = 1 / temperature;
-    struct border kept = {-INFINITY, vocabulary, 0};
-    double counts[DRAW_BINS], masses[DRAW_BINS];
-    if ((top_k > 0 && top_k < vocabulary) || top_p < 1) {
-        NAME(fill_bins)(line, vocabulary, best, inverse, counts, masses);
-        for (int64_t bin = 0; bin < DRAW_BINS; bin++) kept.mass += masses[bin];
-    }
-    if (top_k > 0 && top_k < vocabulary)
-        kept = NAME(find_border)(line, vocabulary, best, inverse, counts, masses, 0, top_k);
-    if (top_p < 1)
-        kept = NAME(tighter)(kept, NAME(find_border)(line, vocabulary, best, inverse, counts, masses, 1,
-                                                     top_p * kept.mass));
-    if (min_p > 0)
-        kept = NAME(tighter)(kept, (struct border){best + (float)(temperature * log(min_p)), vocabulary, 0});
-    return kept;
-}
-
-// exp((logit - best) / temperature) of what is kept of one block, 0 of the rest, into `mass`; returns the sum.
+// exp((logit - best) / temperature) of what is kept of one block, 0 of the rest, into `mass`; returns the sum. A NaN is
+// kept, so that it shows in the log-prob.
 static inline float NAME(weigh)(const REAL *line, int64_t block, int64_t vocabulary, float best, float inverse,
                                 struct border kept, float *mass) {
     int64_t start = block * DRAW_BLOCK, ties = kept.id - start;
@@ -102,10 +101,27 @@ static inline float NAME(weigh)(const REAL *line, int64_t block, int64_t vocabul
 #pragma omp simd reduction(+ : sum)
     for (int32_t i = 0; i < length; i++) {
         float logit = READ(line[start + i]), own = exp_((logit - best) * inverse);
-        mass[i] = (logit > kept.logit) | ((logit == kept.logit) & (i <= upto)) ? own : 0;
+        mass[i] = (logit < kept.logit) | ((logit == kept.logit) & (i > upto)) ? 0 : own;
         sum += mass[i];
     }
     return sum;
+}
+
+// What top-k, then top-p, then min-p leave of a row; 0, 1 and 0 turn them off.
+static struct border NAME(support)(const REAL *line, int64_t vocabulary, float best, double temperature, int64_t top_k,
+                                   double top_p, double min_p) {
+    float inverse = 1 / temperature, mass[DRAW_BLOCK];
+    struct border kept = {-INFINITY, vocabulary};
+    if (top_k > 0 && top_k < vocabulary) kept = NAME(find_border)(line, vocabulary, best, inverse, 0, top_k);
+    if (top_p < 1) {
+        double total = 0;
+        for (int64_t block = 0; block * DRAW_BLOCK < vocabulary; block++)
+            total += NAME(weigh)(line, block, vocabulary, best, inverse, kept, mass);
+        kept = NAME(tighter)(kept, NAME(find_border)(line, vocabulary, best, inverse, 1, top_p * total));
+    }
+    if (min_p > 0)
+        kept = NAME(tighter)(kept, (struct border){best + (float)(temperature * log(min_p)), vocabulary});
+    return kept;
 }
 
 // One token of one row by inverting the cumulative distribution, in order of ids, of softmax(logits / temperature) over

@@ -79,61 +79,110 @@ void NAME(rotate_and_store)(REAL *qkv, const float *cosine, const float *sine, R
     }
 }
 
-// Adds positions [begin, end) of one page of the cache to `group` running softmax averages.
-static inline void NAME(absorb)(const float *query, const REAL *keys, const REAL *values, int64_t begin, int64_t end,
-                                int64_t group, int64_t size, float cap, float *top, float *mass, float *average) {
-    for (int64_t start = begin / LANES * LANES; start < end; start += LANES) {
-        const REAL *block = keys + start * size;
-        float scores[MAX_GROUP][LANES];
-        for (int64_t g = 0; g < group; g++) {
-            float *score = scores[g];
-            const float *q = query + g * size;
-            for (int64_t lane = 0; lane < LANES; lane++) score[lane] = 0;
-            for (int64_t i = 0; i < size; i++) {
-                float weight = q[i];
-                const REAL *line = block + i * LANES;
-#pragma omp simd
-                for (int64_t lane = 0; lane < LANES; lane++) score[lane] += weight * READ(line[lane]);
-            }
+// The cache is larger than the processor's, and its pages are too short for the processor to guess what comes next: while
+// one stretch is computed with, the next is asked for, step by step.
+#define STEP (BLOCKS * LANES * (int64_t)sizeof(REAL))
+#define ASK(next, step, bytes) \
+    for (int64_t ask = 0; ask < (bytes); ask += 64) __builtin_prefetch((const char *)(next) + (step) * (bytes) + ask)
+
+// Scores of `group` queries with `blocks` x LANES keys, formed in registers while the numbers of a head are walked.
+// The counts are constants where this is called.
+static inline __attribute__((always_inline)) void NAME(score)(const float *query, const REAL *keys, float *scores,
+                                                              int group, int blocks, int64_t size, const REAL *next) {
+    lanes sums[GROUPS][BLOCKS];
+    for (int g = 0; g < group; g++)
+        for (int b = 0; b < blocks; b++) sums[g][b] = (lanes){0};
+    for (int64_t i = 0; i < size; i++) {
+        lanes key[BLOCKS];
+        ASK(next, i, STEP * blocks / BLOCKS);
+        for (int b = 0; b < blocks; b++) key[b] = READ_LANES(keys + (b * size + i) * LANES);
+        for (int g = 0; g < group; g++) {
+            float factor = query[g * size + i];
+            for (int b = 0; b < blocks; b++) sums[g][b] += factor * key[b];
         }
-        int64_t first = begin > start ? begin - start : 0, last = end - start < LANES ? end - start : LANES;
-        for (int64_t g = 0; g < group; g++) {
+    }
+    for (int g = 0; g < group; g++)
+        for (int b = 0; b < blocks; b++) *(lanes *)(scores + (g * BLOCKS + b) * LANES) = sums[g][b];
+}
+
+// average[g] += sum_k weights[g][k] values[k] over positions [first, last), `parts` x LANES numbers of a head at a time.
+static inline __attribute__((always_inline)) void NAME(mix)(const float *weights, const REAL *values, float *average,
+                                                            int64_t first, int64_t last, int group, int parts,
+                                                            int64_t size, const REAL *next) {
+    lanes sums[GROUPS][BLOCKS];
+    for (int g = 0; g < group; g++)
+        for (int b = 0; b < parts; b++) sums[g][b] = *(lanes *)(average + g * size + b * LANES);
+    for (int64_t k = first; k < last; k++) {
+        lanes value[BLOCKS];
+        ASK(next, k, parts * LANES * (int64_t)sizeof(REAL));
+        for (int b = 0; b < parts; b++) value[b] = READ_LANES(values + k * size + b * LANES);
+        for (int g = 0; g < group; g++) {
+            float factor = weights[g * BLOCKS * LANES + k];
+            for (int b = 0; b < parts; b++) sums[g][b] += factor * value[b];
+        }
+    }
+    for (int g = 0; g < group; g++)
+        for (int b = 0; b < parts; b++) *(lanes *)(average + g * size + b * LANES) = sums[g][b];
+}
+
+// Running softmax averages of `group` queries take in positions [begin, end) of one page of the cache; `after` is what is
+// read next.
+static inline __attribute__((always_inline)) void NAME(absorb)(const float *query, const REAL *keys,
+                                                               const REAL *values, int64_t begin, int64_t end,
+                                                               int group, int64_t size, float cap, float *top,
+                                                               float *mass, float *average, const REAL *after) {
+    for (int64_t start = begin / LANES * LANES; start < end; start += BLOCKS * LANES) {
+        float scores[GROUPS][BLOCKS * LANES];
+        const REAL *block = keys + start * size, *value = values + start * size;
+        int64_t first = begin > start ? begin - start : 0, last = end - start;
+        switch (last > (BLOCKS - 1) * LANES ? BLOCKS : (last + LANES - 1) / LANES) {
+        case 1: NAME(score)(query, block, scores[0], group, 1, size, value); break;
+        case 2: NAME(score)(query, block, scores[0], group, 2, size, value); break;
+#if BLOCKS > 2
+        case 3: NAME(score)(query, block, scores[0], group, 3, size, value); break;
+        case 4: NAME(score)(query, block, scores[0], group, 4, size, value); break;
+#endif
+        }
+        const REAL *next = start + BLOCKS * LANES < end ? block + BLOCKS * LANES * size : after;
+        last = last < BLOCKS * LANES ? last : BLOCKS * LANES;
+        for (int g = 0; g < group; g++) {
             float *score = scores[g], *out = average + g * size, best = top[g], sum = 0;
             if (cap > 0)
-                for (int64_t lane = first; lane < last; lane++) score[lane] = cap * tanhf(score[lane] / cap);
-            for (int64_t lane = first; lane < last; lane++) best = score[lane] > best ? score[lane] : best;
+                for (int64_t k = first; k < last; k++) score[k] = cap * tanhf(score[k] / cap);
+#pragma omp simd reduction(max : best)
+            for (int64_t k = first; k < last; k++) best = score[k] > best ? score[k] : best;
             float fade = exp_(top[g] - best);
 #pragma omp simd reduction(+ : sum)
-            for (int64_t lane = 0; lane < LANES; lane++) {
-                float p = lane >= first && lane < last ? exp_(score[lane] - best) : 0;
-                score[lane] = p;
-                sum += p;
-            }
+            for (int64_t k = first; k < last; k++) sum += score[k] = exp_(score[k] - best);
             top[g] = best;
             mass[g] = mass[g] * fade + sum;
             if (fade != 1)
 #pragma omp simd
                 for (int64_t i = 0; i < size; i++) out[i] *= fade;
         }
-        for (int64_t lane = first; lane < last; lane++) {
-            const REAL *value = values + (start + lane) * size;
-            for (int64_t g = 0; g < group; g++) {
-                float p = scores[g][lane], *out = average + g * size;
-#pragma omp simd
-                for (int64_t i = 0; i < size; i++) out[i] += p * READ(value[i]);
-            }
-        }
+        int64_t i = 0;
+        for (; i + BLOCKS * LANES <= size; i += BLOCKS * LANES)
+            NAME(mix)(scores[0], value + i, average + i, first, last, group, BLOCKS, size, next);
+        for (; i + LANES <= size; i += LANES)
+            NAME(mix)(scores[0], value + i, average + i, first, last, group, 1, size, next);
+        for (; i < size; i++)
+            for (int g = 0; g < group; g++)
+                for (int64_t k = first; k < last; k++) average[g * size + i] += scores[g][k] * READ(value[k * size + i]);
     }
 }
 
-// The usual head sizes as constants, so that the compiler unrolls them.
-static void NAME(absorb_sized)(const float *query, const REAL *keys, const REAL *values, int64_t begin, int64_t end,
-                               int64_t group, int64_t size, float cap, float *top, float *mass, float *average) {
-    switch (size) {
-    case 64: NAME(absorb)(query, keys, values, begin, end, group, 64, cap, top, mass, average); break;
-    case 128: NAME(absorb)(query, keys, values, begin, end, group, 128, cap, top, mass, average); break;
-    case 256: NAME(absorb)(query, keys, values, begin, end, group, 256, cap, top, mass, average); break;
-    default: NAME(absorb)(query, keys, values, begin, end, group, size, cap, top, mass, average);
+// The number of queries as a constant.
+static void NAME(absorb_group)(const float *query, const REAL *keys, const REAL *values, int64_t begin, int64_t end,
+                               int64_t group, int64_t size, float cap, float *top, float *mass, float *average,
+                               const REAL *after) {
+#define ABSORB(count) NAME(absorb)(query, keys, values, begin, end, count, size, cap, top, mass, average, after)
+    switch (group) {
+    case 1: ABSORB(1); break;
+    case 2: ABSORB(2); break;
+#if GROUPS > 2
+    case 3: ABSORB(3); break;
+    case 4: ABSORB(4); break;
+#endif
     }
 }
 
@@ -156,11 +205,16 @@ void NAME(attend)(const REAL *qkv, REAL *out, const REAL *prompt_keys, const REA
             int64_t start = window > 0 && before + own > window ? before + own - window : 0;
             int64_t prompt_page = (prompts[row] * kv_heads + head) * prompt_capacity * size;
             int64_t own_page = (slots[row] * kv_heads + head) * own_capacity * size;
-            if (start < before)
-                NAME(absorb_sized)(query, prompt_keys + prompt_page, prompt_values + prompt_page, start, before, group,
-                                   size, cap, top, mass, average);
-            NAME(absorb_sized)(query, own_keys + own_page, own_values + own_page, start > before ? start - before : 0,
-                               own, group, size, cap, top, mass, average);
+            for (int64_t g = 0; g < group; g += GROUPS) {
+                int64_t count = group - g < GROUPS ? group - g : GROUPS;
+                if (start < before)
+                    NAME(absorb_group)(query + g * size, prompt_keys + prompt_page, prompt_values + prompt_page, start,
+                                       before, count, size, cap, top + g, mass + g, average + g * size,
+                                       own_keys + own_page);
+                NAME(absorb_group)(query + g * size, own_keys + own_page, own_values + own_page,
+                                   start > before ? start - before : 0, own, count, size, cap, top + g, mass + g,
+                                   average + g * size, own_keys + own_page + own_capacity * size);
+            }
             REAL *to = out + row * heads * size + head * group * size;
             for (int64_t g = 0; g < group; g++)
                 for (int64_t i = 0; i < size; i++) to[g * size + i] = WRITE(average[g * size + i] / mass[g]);

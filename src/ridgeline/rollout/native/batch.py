@@ -17,6 +17,8 @@ from ridgeline.rollout.shaping import Written
 
 REFILL = 4
 """Waiting prompts are read when one slot in so many is free: few, large readings, and slots seldom idle."""
+READ = 2**15
+"""Positions of prompts that are read at one time, padding included: memory, not speed."""
 
 Places = npt.NDArray[np.int64]
 
@@ -56,7 +58,7 @@ class Batch:
         self.free_pages = list(range(pages))
         self.page_of: dict[int, int] = {}
         self.first_logits: dict[int, torch.Tensor] = {}
-        decoder.reserve(pages, max((len(r.prompt_ids) for r in requests), default=1), slots, limit)
+        decoder.reserve(pages, max(len(request.prompt_ids) for request in requests), slots, limit)
 
     def run(self) -> list[tuple[list[int], list[float]]]:
         """Tokens and log-probs of every completion."""
@@ -87,11 +89,15 @@ class Batch:
         self.active = np.concatenate([self.active, self._write(slots, logits_BV)])
 
     def _read(self, requests: list[int]) -> None:
-        if requests:
-            pages = [self.free_pages.pop() for _ in requests]
-            self.page_of.update(zip(requests, pages, strict=True))
-            logits_PV = self.decoder.prefill([self.requests[owner].prompt_ids for owner in requests], pages)
-            self.first_logits.update(zip(requests, logits_PV, strict=True))
+        """Keys, values and first logits of whole prompts, not all at one time."""
+        longest = max((len(self.requests[owner].prompt_ids) for owner in requests), default=1)
+        together = max(1, READ // longest)
+        for start in range(0, len(requests), together):
+            part = requests[start : start + together]
+            pages = [self.free_pages.pop() for _ in part]
+            self.page_of.update(zip(part, pages, strict=True))
+            logits_PV = self.decoder.prefill([self.requests[owner].prompt_ids for owner in part], pages)
+            self.first_logits.update(zip(part, logits_PV, strict=True))
 
     def _rows(self) -> Rows:
         slots, last = self.active, self.length_S[self.active] - 1

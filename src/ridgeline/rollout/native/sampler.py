@@ -65,16 +65,21 @@ class NativeSampler:
         self.decoder.weights.refresh()
         asked = [(request, request.first + i) for request in requests for i in range(request.samples)]
         streams = stream_keys(seed, step, [request.id for request, _ in asked], [index for _, index in asked])
-        longest = max((len(request.prompt_ids) for request in requests), default=0)
-        slots = min(self.slots, len(asked), self.room(longest + sampling.max_new_tokens))
+        if not asked:
+            return []
+        slots = min(self.slots, len(asked))
+        longest = max(len(request.prompt_ids) for request in requests)
+        # The completions of a prompt share its keys and values.
+        shared = longest * min(slots, len(requests)) / slots
+        slots = min(slots, self.room(sampling.max_new_tokens + shared))
         done = Batch(self.decoder, requests, rules, streams, slots).run()
         return [
             rules.finished(request, index, tokens, logprobs, self.weight_version)
             for (request, index), (tokens, logprobs) in zip(asked, done, strict=True)
         ]
 
-    def room(self, positions: int) -> int:
+    def room(self, positions: float) -> int:
         """Slots whose keys and values, for so many positions each, fit into `PAGES`; within `SLOTS`."""
         body, numbers = self.decoder.body, 2 * self.plain.module.dtype.itemsize
         bytes_each = positions * len(body.layers) * body.kv_heads * body.size * numbers
-        return max(SLOTS[0], min(SLOTS[1], PAGES // bytes_each))
+        return max(SLOTS[0], min(SLOTS[1], int(PAGES / bytes_each)))
