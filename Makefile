@@ -18,10 +18,10 @@ WEB_SOURCES := $(shell find web -type d -name node_modules -prune -o -type f -pr
 WEB_BUILT := src/ridgeline/studio/static/index.html
 
 .DEFAULT_GOAL := help
-.PHONY: help setup web demo test stress browser lint format bench lock clean
+.PHONY: help setup web demo test stress browser lint format bench bench-peers lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## create .venv with the locked dependencies and the embedded model
 
@@ -67,8 +67,14 @@ format: setup ## rewrite the code in the project's format
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-bench: setup ## time one rollout and one training step
-	$(PY) benchmarks/step_time.py
+bench: setup ## time this library against TRL, transformers and vLLM (about 90 minutes, an idle machine)
+	$(VENV)/bin/ridgeline bench
+	$(VENV)/bin/ridgeline bench --against vllm
+	$(VENV)/bin/ridgeline bench growth
+
+bench-peers: setup ## the environments that `make bench` needs, in the user's cache
+	$(VENV)/bin/ridgeline bench --setup trl
+	$(VENV)/bin/ridgeline bench --setup vllm
 
 lock: ## write constraints.txt anew from the newest versions that pyproject.toml allows
 	rm -rf build/lock && $(PYTHON) -m venv build/lock

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ridgeline.data.sources import fingerprint, read_rows
+from ridgeline.data.sources import fingerprint, iter_rows, read_rows
 from ridgeline.schema.errors import DataError, UsageError
 
 ROWS = [{"prompt": "a", "completion": "x\u2028y"}, {"prompt": "b", "completion": "z"}]
@@ -146,3 +146,29 @@ def test_fingerprint_follows_content_not_path(tmp_path):
     assert fingerprint(ROWS) == fingerprint([dict(row) for row in ROWS]) != fingerprint(ROWS[::-1])
     with pytest.raises(UsageError, match="cannot read"):
         fingerprint(tmp_path / "missing.jsonl")
+
+
+def test_lines_are_read_one_by_one(tmp_path):
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(b'\xef\xbb\xbf{"a": "x\xe2\x80\xa8y"}\r\n\n{"a": 2}\n{"a": \n')
+    rows = iter_rows(file)
+    assert next(rows) == {"a": "x\u2028y"} and next(rows) == {"a": 2}
+    with pytest.raises(DataError, match=r"a\.jsonl, line 4: not valid JSON"):
+        next(rows)
+    (tmp_path / "b.json").write_bytes(b'\xef\xbb\xbf \n{"a": 1}')
+    assert read_rows(tmp_path / "b.json") == [{"a": 1}]
+    with pytest.raises(DataError, match="holds no rows"):
+        next(iter_rows([]))
+
+
+def test_a_file_is_never_held_whole(tmp_path):
+    """A generator of rows, read to its end, peaks at a small part of the file."""
+    import tracemalloc
+
+    file = jsonl(tmp_path / "a.jsonl", [{"prompt": "x" * 1000}] * 4000)
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in iter_rows(file)) == 4000
+        assert tracemalloc.get_traced_memory()[1] < file.stat().st_size / 10
+    finally:
+        tracemalloc.stop()

@@ -238,7 +238,7 @@ def test_commands_of_stages_make_a_valid_recipe(line: str, monkeypatch: pytest.M
 
     started = []
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(train, "execute", lambda context, recipe, out: started.append(recipe))
+    monkeypatch.setattr(train, "execute", lambda context, recipe, out, **options: started.append(recipe))
     outcome = CliRunner().invoke(app, shlex.split(line)[1:], catch_exceptions=False)
     assert outcome.exit_code == 0
     assert [recipe.stage[0].type for recipe in started] == [line.split()[1].replace("-", "_")]

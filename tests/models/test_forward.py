@@ -4,41 +4,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tests.models.families import FAMILIES, conversation, group, ids, make_model, mixed_units, pure_float64
+from tests.models.families import (
+    FAMILIES,
+    VOCABULARY,
+    conversation,
+    group,
+    ids,
+    make_model,
+    mixed_units,
+    pure_float64,
+)
+from tests.oracles.rows import Gradients, gradients, largest_difference, one_by_one, weights_of
 from transformers import PreTrainedModel
 
-from ridgeline.models import forward
+from ridgeline.models import forward, scored_head
 from ridgeline.models.batch import MicroBatch, Row, Unit, completion_row, split
 from ridgeline.models.forward import PolicyForward, head_logits, token_scores
+from ridgeline.models.kernels import kernel_library, kernels_note
 
-Gradients = dict[str, torch.Tensor]
+compiled = pytest.mark.skipif(kernel_library() is None, reason=kernels_note())
 
 
 @pytest.fixture(autouse=True)
 def _exact() -> Iterator[None]:
     with pure_float64():
         yield
-
-
-def weights_of(batch: MicroBatch) -> torch.Tensor:
-    """A weight per scored token that depends on the row's content only, not on where the row stands."""
-    weights_BN = torch.zeros(batch.mask_BN.shape, dtype=torch.float64)
-    for number, row in enumerate(batch.rows):
-        seed = int(row.ids.sum()) * 1000 + len(row)
-        weights_BN[number, : len(row.targets)] = torch.from_numpy(
-            np.random.default_rng(seed).normal(size=len(row.targets))
-        )
-    return weights_BN
-
-
-def gradients(module: PreTrainedModel) -> Gradients:
-    found = {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
-    module.zero_grad(set_to_none=True)
-    return found
 
 
 def by_layout(module: PreTrainedModel, units: list[Unit], *, packed: bool) -> tuple[torch.Tensor, Gradients]:
@@ -48,26 +43,8 @@ def by_layout(module: PreTrainedModel, units: list[Unit], *, packed: bool) -> tu
     return logp_BN.detach(), gradients(module)
 
 
-def one_by_one(module: PreTrainedModel, units: list[Unit]) -> tuple[torch.Tensor, Gradients]:
-    """The oracle: the model's own full logits of every row alone, without a mask."""
-    batch = MicroBatch.of(units)
-    weights_BN = weights_of(batch)
-    logp_BN = torch.zeros(batch.mask_BN.shape, dtype=module.dtype)
-    for number, row in enumerate(batch.rows):
-        row_ids = torch.from_numpy(row.ids)
-        logits_TV = module(input_ids=row_ids[None], use_cache=False).logits[0]
-        targets = torch.from_numpy(row.targets)
-        logp = torch.log_softmax(logits_TV[targets - 1], -1).gather(-1, row_ids[targets, None])[:, 0]
-        (logp * weights_BN[number, : len(targets)].to(logp)).sum().backward()
-        logp_BN[number, : len(targets)] = logp.detach()
-    return logp_BN, gradients(module)
-
-
 def assert_close(ours: Gradients, oracle: Gradients, relative: float) -> None:
-    assert ours.keys() == oracle.keys()
-    scale = max(float(value.abs().max()) for value in oracle.values())
-    for name, value in oracle.items():
-        assert float((ours[name] - value).abs().max()) <= relative * scale, name
+    assert largest_difference(ours, oracle) <= relative
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -132,6 +109,7 @@ def test_chunked_head_equals_plain(family: str, chunk: int, monkeypatch: pytest.
 
 
 def test_chunks_bound_the_logits_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A head that is not plain (here its logits are capped) makes them in chunks of so many positions."""
     sizes = []
     plain = head_logits
 
@@ -143,9 +121,32 @@ def test_chunks_bound_the_logits_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forward, "HEAD_CHUNK", 4)
     batch = MicroBatch.of(mixed_units())
     with torch.no_grad():
-        token_scores(make_model("llama"), batch, packed=False)
+        token_scores(make_model("gemma2"), batch, packed=False)
     assert sizes == [4] * (sum(sizes) // 4) + ([sum(sizes) % 4] if sum(sizes) % 4 else [])
     assert sum(sizes) == int(batch.mask_BN.sum())
+
+
+@compiled
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_budget_bounds_the_logits_alive_in_a_plain_head(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, list[int]] = {"score_logits": [], "score_logits_backward": []}
+    plain = scored_head._score
+
+    def spy(name: str, logits_RV: torch.Tensor, *arguments: Any, **options: Any) -> None:
+        seen[name].append(logits_RV.untyped_storage().nbytes())
+        plain(name, logits_RV, *arguments, **options)
+
+    monkeypatch.setattr(scored_head, "_score", spy)
+    position = VOCABULARY * torch.finfo(dtype).bits // 8
+    monkeypatch.setattr(scored_head, "LOGITS_BYTES", 4 * position + 3)
+    batch = MicroBatch.of(mixed_units())
+    token_scores(make_model("llama", dtype), batch, packed=True)["logp"].sum().backward()
+    parts = -(-int(batch.mask_BN.sum()) // 4)
+    for name, sizes in seen.items():
+        assert len(sizes) == parts, name
+        assert max(sizes) == 4 * position, name
 
 
 def test_tied_weights_get_both_gradients() -> None:
@@ -161,25 +162,47 @@ def test_tied_weights_get_both_gradients() -> None:
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
 @pytest.mark.parametrize("family", ["llama", "gemma2", "granite"])
-def test_temperature_and_entropy_are_of_the_tempered_distribution(family: str, temperature: float) -> None:
-    module = make_model(family, torch.float64)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 2e-5)])
+def test_temperature_and_entropy_are_of_the_tempered_distribution(
+    family: str, temperature: float, dtype: torch.dtype, tolerance: float
+) -> None:
+    module = make_model(family, dtype)
     batch = MicroBatch.of(mixed_units())
-    scores = PolicyForward(temperature=temperature, entropy=True)(module, batch, True)
+    scores = PolicyForward(temperature=temperature, entropy=True, collision=True)(module, batch, True)
     for number, row in enumerate(batch.rows):
         row_ids = torch.from_numpy(row.ids)
-        logp_TV = torch.log_softmax(module(input_ids=row_ids[None]).logits[0] / temperature, -1)
+        logp_TV = torch.log_softmax(
+            module(input_ids=row_ids[None]).logits[0].double() / temperature, -1
+        ).detach()
         for place, target in enumerate(row.targets.tolist()):
             expected = logp_TV[target - 1]
-            assert float(scores["logp"][number, place]) == pytest.approx(
-                float(expected[row_ids[target]]), abs=1e-9
-            )
-            assert float(scores["entropy"][number, place]) == pytest.approx(
-                float(-(expected.exp() * expected).sum()), abs=1e-9
-            )
-    assert not scores["entropy"].requires_grad
-    assert (scores["entropy"][~batch.mask_BN] == 0).all()
+            wanted = {
+                "logp": expected[row_ids[target]],
+                "entropy": -(expected.exp() * expected).sum(),
+                "collision": (2 * expected).exp().sum().log(),
+            }
+            for name, value in wanted.items():
+                found = float(scores[name][number, place].detach())
+                assert found == pytest.approx(float(value), abs=tolerance), name
+    assert scores["logp"].requires_grad
+    for name in ("entropy", "collision"):
+        assert not scores[name].requires_grad
+        assert (scores[name][~batch.mask_BN] == 0).all()
     assert (scores["logp"][~batch.mask_BN] == 0).all()
     assert float(scores["entropy"].max()) < math.log(61)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_an_entropy_that_is_asked_for_with_gradient_has_one(family: str) -> None:
+    """In float32, of either kind of head, the gradient is that of the entropy in float64."""
+    found = []
+    for dtype in (torch.float64, torch.float32):
+        module, batch = make_model(family).to(dtype), MicroBatch.of(mixed_units())
+        wanted = PolicyForward(temperature=0.8, entropy=True, differentiable_entropy=True)
+        entropy_BN = wanted(module, batch, True)["entropy"]
+        (entropy_BN * weights_of(batch).to(entropy_BN)).sum().backward()
+        found.append(gradients(module))
+    assert largest_difference(found[1], found[0]) < 2e-5
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ from hypothesis import strategies as st
 from ridgeline.models import kernels
 from ridgeline.models.kernels import plain
 from ridgeline.models.kernels.pages import LANES, Pages
+from ridgeline.rollout.distribution import draw, log_distribution
+from ridgeline.schema.stages.common import Sampling
 
 FORMATS = (torch.float32, torch.bfloat16)
 compiled = pytest.mark.skipif(kernels.kernel_library() is None, reason=kernels.kernels_note())
@@ -149,19 +150,95 @@ def test_plain_attention_is_torchs() -> None:
     assert torch.allclose(ours, theirs.flatten()[None], atol=1e-6)
 
 
+TRUNCATIONS: list[dict[str, Any]] = [
+    {},
+    {"top_k": 1},
+    {"top_k": 40},
+    {"top_k": 2999},
+    {"top_p": 0.9},
+    {"top_p": 0.01},
+    {"top_p": 0.9999},
+    {"min_p": 0.05},
+    {"min_p": 1.0},
+    {"top_k": 100, "top_p": 0.5},
+    {"top_k": 5, "top_p": 0.99, "min_p": 0.2},
+]
+
+
+def drawn(
+    logits: torch.Tensor, uniform: torch.Tensor, temperature: float, **options: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    found = kernels.draw(logits, uniform, temperature, **options)
+    assert found is not None
+    return found
+
+
+def agrees_with_the_definition(
+    logits: torch.Tensor, uniform: torch.Tensor, temperature: float, **options: Any
+) -> None:
+    """The same tokens, but for uniform numbers upon a border, and the same log-probs."""
+    tokens, logp = drawn(logits, uniform, temperature, **options)
+    logp_BV = log_distribution(logits, Sampling(temperature=temperature, **options))
+    expected = draw(logp_BV, uniform)
+    assert (tokens != expected).sum() <= 1 + len(logits) // 1000
+    same = tokens == expected
+    picked = logp_BV.gather(-1, tokens[:, None])[:, 0]
+    assert picked.isfinite().all()  # nothing outside the support, whatever the number
+    assert torch.allclose(logp[same], picked[same].double(), atol=1e-5)
+
+
+def numbers(count: int, seed: int = 1) -> torch.Tensor:
+    return torch.rand(count, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
 @compiled
+@pytest.mark.parametrize("options", TRUNCATIONS, ids=str)
 @pytest.mark.parametrize("dtype", FORMATS)
 @pytest.mark.parametrize("vocabulary", [1, 255, 256, 257, 3000])
-def test_draw(dtype: torch.dtype, vocabulary: int) -> None:
+def test_draw(dtype: torch.dtype, vocabulary: int, options: dict[str, Any]) -> None:
     logits = randn(50, vocabulary, dtype=dtype) * 4
-    uniform = torch.rand(50, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    tokens, logp = kernels.draw(logits, uniform, 0.7)
-    expected, expected_logp = plain.draw(logits, uniform, 0.7)
-    assert (tokens != expected).sum() <= 1  # a uniform number may fall upon a border
-    same = tokens == expected
-    assert torch.allclose(logp[same], expected_logp[same], atol=1e-5)
+    agrees_with_the_definition(logits, numbers(50), 0.7, **options)
 
 
+@compiled
+@pytest.mark.parametrize("options", TRUNCATIONS, ids=str)
+@pytest.mark.parametrize("temperature", [0.05, 3.0])
+@pytest.mark.parametrize("spread", [0.001, 1.0, 60.0])
+def test_draw_of_flat_and_of_steep_rows(temperature: float, spread: float, options: dict[str, Any]) -> None:
+    """All tokens in one bin of the kernel, and most of them in its last."""
+    logits = randn(200, 700, dtype=torch.float32, seed=3) * spread
+    agrees_with_the_definition(logits, numbers(200), temperature, **options)
+
+
+@compiled
+@pytest.mark.parametrize("options", TRUNCATIONS, ids=str)
+@pytest.mark.parametrize("dtype", FORMATS)
+def test_ties_are_kept_in_order_of_ids(dtype: torch.dtype, options: dict[str, Any]) -> None:
+    """Five different logits over 600 tokens, some banned: every border falls among equals."""
+    levels = torch.tensor([0.0, 0.5, 1.0, -1.0, -torch.inf], dtype=dtype)
+    places = torch.randint(5, (300, 600), generator=torch.Generator().manual_seed(2))
+    agrees_with_the_definition(levels[places], numbers(300), 1.0, **options)
+
+
+@compiled
+@pytest.mark.parametrize("dtype", FORMATS)
+def test_greedy_draw_takes_the_first_of_the_best(dtype: torch.dtype) -> None:
+    logits = torch.tensor([[1.0, 5.0, 5.0, 2.0], [9.0, 0.0, 0.0, 9.0], [-3.0, -3.0, -2.0, -3.0]], dtype=dtype)
+    tokens, logp = drawn(logits, numbers(3), 0.0)
+    assert tokens.tolist() == [1, 0, 2] and logp.tolist() == [0.0, 0.0, 0.0]
+
+
+@compiled
+@pytest.mark.parametrize("options", TRUNCATIONS, ids=str)
+@pytest.mark.parametrize("place", [0, 7, 299])
+def test_a_nan_is_not_hidden(place: int, options: dict[str, Any]) -> None:
+    logits = randn(2, 300, dtype=torch.float32)
+    logits[0, place] = torch.nan
+    logits[1] = torch.nan
+    assert drawn(logits, numbers(2), 1.0, **options)[1].isnan().all()
+
+
+@compiled
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.sampled_from([-1e30, -float("inf"), -50.0, 0.0, 3.0]), min_size=1, max_size=600), st.data()
@@ -169,25 +246,33 @@ def test_draw(dtype: torch.dtype, vocabulary: int) -> None:
 def test_no_token_without_mass_is_drawn(values: list[float], data: st.DataObject) -> None:
     values[data.draw(st.integers(0, len(values) - 1))] = 0.0
     uniform = torch.tensor([data.draw(st.floats(0, 1, exclude_max=True))], dtype=torch.float64)
-    tokens, logp = kernels.draw(torch.tensor([values]), uniform, 1.0)
+    options = data.draw(st.sampled_from(TRUNCATIONS))
+    tokens, logp = drawn(torch.tensor([values]), uniform, 1.0, **options)
     best = max(values)
     assert values[int(tokens)] > best - 87.4
     assert -88 < float(logp) <= 1e-9
 
 
-@pytest.mark.parametrize("function", [kernels.draw, plain.draw])
-def test_frequencies_are_the_probabilities(
-    function: Callable[[torch.Tensor, torch.Tensor, float], tuple[torch.Tensor, torch.Tensor]],
-) -> None:
+@compiled
+@pytest.mark.parametrize("options", [{}, {"top_k": 15}, {"top_p": 0.8}, {"min_p": 0.1}], ids=str)
+def test_frequencies_are_the_probabilities(options: dict[str, Any]) -> None:
     """Chi-square over 40 tokens, 20,000 draws at temperature 0.8."""
     from scipy.stats import chisquare
 
     logits = randn(1, 40, dtype=torch.float32)
-    uniform = torch.rand(20_000, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
-    tokens, _ = function(logits.expand(20_000, 40).contiguous(), uniform, 0.8)
-    expected = torch.softmax(logits[0].double() / 0.8, -1).numpy() * 20_000
+    tokens, _ = drawn(logits.expand(20_000, 40), numbers(20_000, seed=4), 0.8, **options)
+    probability = torch.softmax(logits[0].double() / 0.8, -1).numpy()
+    order = np.argsort(-probability)
+    before = np.cumsum(probability[order]) - probability[order]
+    kept = order[
+        (np.arange(40) < options.get("top_k", 40))
+        & (before < options.get("top_p", 2))
+        & (probability[order] >= options.get("min_p", 0) * probability.max())
+    ]
+    assert 1 < len(kept) <= 40 and (not options or len(kept) < 40)
     observed = np.bincount(tokens.numpy(), minlength=40)
-    assert chisquare(observed, expected * observed.sum() / expected.sum()).pvalue > 1e-3
+    assert observed[kept].sum() == 20_000
+    assert chisquare(observed[kept], probability[kept] / probability[kept].sum() * 20_000).pvalue > 1e-3
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.models.families import FAMILIES, make_model
+from tests.models.families import FAMILIES, group, make_model, mixed_units
+from tests.oracles.rows import one_by_one
 from torch import nn
 from transformers import AutoModelForCausalLM, MambaConfig
 
-from ridgeline.models import probe
+from ridgeline.models import body, probe
+from ridgeline.models.architecture import Unsupported
+from ridgeline.models.batch import MicroBatch
+from ridgeline.models.forward import token_scores
+from ridgeline.models.kernels import kernel_library
 from ridgeline.models.probe import head_is_known, supports_packing
 
 
@@ -33,11 +38,37 @@ def test_a_state_space_model_ignores_masks_and_is_padded() -> None:
     assert head_is_known(module)
 
 
-@pytest.mark.parametrize("family", ["mistral", "gemma3", "gemma2"])
-def test_rows_beyond_the_sliding_window_are_padded(family: str) -> None:
-    module = make_model(family)
+@pytest.mark.parametrize("family", ["mistral", "gemma3", "phi3"])
+def test_rows_beyond_the_sliding_window_are_packed_where_the_fused_body_reads_them(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Elsewhere they are padded; that both are right is a matter of `test_body` and `test_forward`."""
+    module = make_model(family, sliding_window=32)
+    assert supports_packing(module, longest=32)
+    assert supports_packing(module, longest=33) == (kernel_library() is not None)
+    monkeypatch.setattr(body, "body_of", _unknown)
     assert supports_packing(module, longest=32)
     assert not supports_packing(module, longest=33)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("family", ["mistral", "gemma3", "phi3"])
+def test_rows_beyond_the_window_equal_one_row_at_a_time(family: str, packed: bool) -> None:
+    module = make_model(family, sliding_window=4)
+    units = [group(8, [7, 2, 12], 1), *mixed_units()]
+    packed = packed and supports_packing(module, longest=20)
+    logp = token_scores(module, MicroBatch.of(units), packed=packed)["logp"]
+    torch.testing.assert_close(logp.detach(), one_by_one(module, units)[0], atol=1e-4, rtol=1e-5)
+
+
+def test_rows_beyond_the_window_of_another_family_are_padded() -> None:
+    module = make_model("gemma2")
+    assert supports_packing(module, longest=32)
+    assert not supports_packing(module, longest=33)
+
+
+def _unknown(backbone: nn.Module) -> None:
+    raise Unsupported("nothing is known of it")
 
 
 def test_a_model_that_ignores_positions_is_padded() -> None:

@@ -1,22 +1,30 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+import transformers as t
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from ridgeline.models import kernels
 from ridgeline.objectives.logprobs import token_logprobs
-from ridgeline.rollout.distribution import draw, log_distribution
+from ridgeline.rollout.distribution import draw, draw_tokens, log_distribution
 from ridgeline.rollout.draws import stream_keys, uniforms
+from ridgeline.rollout.shaping import Written
 from ridgeline.schema.stages.common import Sampling
 
 LOGITS = torch.tensor([1.0, 3.0, 0.5, 2.0, -1.0, 2.5, 0.0])
 ALMOST_ONE = 1 - 2.0**-53
 
 
-def exact(logits: torch.Tensor, temperature: float, top_k: int, top_p: float) -> np.ndarray:
+def exact(
+    logits: torch.Tensor, temperature: float, top_k: int, top_p: float, min_p: float = 0.0
+) -> np.ndarray:
     """The slow, obvious definition, token by token in float64."""
     weights = np.exp(logits.double().numpy() / temperature)
     probability = weights / weights.sum()
@@ -28,37 +36,57 @@ def exact(logits: torch.Tensor, temperature: float, top_k: int, top_p: float) ->
     for index in order:
         if mass >= top_p:
             break
-        kept.append(index)
         mass += probability[index] / kept_total
+        if probability[index] >= min_p * probability.max():
+            kept.append(index)
     result = np.zeros(len(probability))
     result[kept] = probability[kept] / probability[kept].sum()
     return result
 
 
 CASES = [
-    (1.0, 0, 1.0), (0.7, 0, 1.0), (1.6, 0, 1.0), (1.0, 3, 1.0), (1.0, 0, 0.8), (1.3, 5, 0.7), (1.0, 1, 1.0),
-    (1.0, 99, 1.0), (2.0, 0, 0.01),
+    (1.0, 0, 1.0, 0.0), (0.7, 0, 1.0, 0.0), (1.6, 0, 1.0, 0.0), (1.0, 3, 1.0, 0.0), (1.0, 0, 0.8, 0.0),
+    (1.3, 5, 0.7, 0.0), (1.0, 1, 1.0, 0.0), (1.0, 99, 1.0, 0.0), (2.0, 0, 0.01, 0.0), (1.0, 0, 1.0, 0.3),
+    (2.0, 0, 1.0, 0.3), (1.0, 0, 1.0, 1.0), (1.3, 5, 0.95, 0.25),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("temperature", "top_k", "top_p"), CASES)
-def test_the_distribution_by_hand(temperature: float, top_k: int, top_p: float) -> None:
-    logp_BV = log_distribution(LOGITS[None], Sampling(temperature=temperature, top_k=top_k, top_p=top_p))
-    expected = exact(LOGITS, temperature, top_k, top_p)
+@pytest.mark.parametrize(("temperature", "top_k", "top_p", "min_p"), CASES)
+def test_the_distribution_by_hand(temperature: float, top_k: int, top_p: float, min_p: float) -> None:
+    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+    logp_BV = log_distribution(LOGITS[None], sampling)
+    expected = exact(LOGITS, temperature, top_k, top_p, min_p)
     np.testing.assert_allclose(logp_BV[0].exp().numpy(), expected, atol=1e-6)
     assert (torch.isneginf(logp_BV[0]).numpy() == (expected == 0)).all()
     assert logp_BV.dtype == torch.float32
 
 
-@pytest.mark.parametrize(("temperature", "top_k", "top_p"), CASES)
-def test_sampled_frequencies_are_the_probabilities(temperature: float, top_k: int, top_p: float) -> None:
-    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p)
+def slowly(
+    logits_BV: torch.Tensor, sampling: Sampling, uniform_B: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`draw_tokens` on a machine without the compiled kernel."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernels, "draw", lambda *_, **__: None)
+        return draw_tokens(logits_BV, sampling, uniform_B)
+
+
+@pytest.mark.parametrize("function", [draw_tokens, slowly])
+@pytest.mark.parametrize(("temperature", "top_k", "top_p", "min_p"), CASES)
+def test_sampled_frequencies_are_the_probabilities(
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    min_p: float,
+    function: Callable[..., tuple[torch.Tensor, ...]],
+) -> None:
+    """Chi-square; and the log-probs that come with the tokens are those of the same distribution."""
+    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
     n = 20_000
     streams = stream_keys(7, 3, ["a prompt"] * n, list(range(n)))
-    logp_BV = log_distribution(LOGITS.expand(n, -1), sampling)
-    chosen = draw(logp_BV, torch.from_numpy(uniforms(streams, 5)))
+    chosen, logp = function(LOGITS.expand(n, -1), sampling, torch.from_numpy(uniforms(streams, 5)))
     counts = np.bincount(chosen.numpy(), minlength=len(LOGITS))
-    expected = exact(LOGITS, temperature, top_k, top_p)
+    expected = exact(LOGITS, temperature, top_k, top_p, min_p)
+    np.testing.assert_allclose(logp.exp(), expected[chosen], atol=1e-6)
     assert counts[expected == 0].sum() == 0
     kept = expected > 0
     if kept.sum() > 1:
@@ -99,6 +127,41 @@ def test_top_p_keeps_the_token_that_crosses() -> None:
 
 def test_tied_logits_never_exceed_top_k() -> None:
     assert int(log_distribution(torch.zeros(1, 50), Sampling(top_k=7)).isfinite().sum()) == 7
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"top_k": 7},
+        {"top_p": 0.8},
+        {"min_p": 0.1},
+        {"temperature": 1.7, "top_k": 20, "top_p": 0.9, "min_p": 0.05},
+        {"repetition_penalty": 1.3},
+        {"repetition_penalty": 0.5, "temperature": 0.6, "min_p": 0.2},
+        {"logit_bias": {"3": 2.5, "7": -100.0}, "repetition_penalty": 1.3, "top_k": 9, "top_p": 0.7},
+    ],
+    ids=str,
+)
+def test_transformers_agrees(options: dict[str, Any]) -> None:
+    """The same options in the same order, by the processors that `generate` would make."""
+    logits_BV = torch.randn(8, 50, generator=torch.Generator().manual_seed(1)) * 3
+    prompt, completion = [[4, 7, 7, 11]] * 8, [[row, row + 1, 4] for row in range(8)]
+    sampling = Sampling(**options)
+    bias = {int(key): value for key, value in sampling.logit_bias.items()}
+    processors: list[Any] = []
+    if bias:
+        processors.append(t.SequenceBiasLogitsProcessor([[[key], value] for key, value in bias.items()]))
+    processors += [
+        t.RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty),
+        t.TemperatureLogitsWarper(sampling.temperature),
+        *([t.TopKLogitsWarper(sampling.top_k)] if sampling.top_k else []),
+        *([t.TopPLogitsWarper(sampling.top_p)] if sampling.top_p < 1 else []),
+        *([t.MinPLogitsWarper(sampling.min_p)] if sampling.min_p else []),
+    ]
+    ids = torch.tensor([[*before, *own] for before, own in zip(prompt, completion, strict=True)])
+    theirs = t.LogitsProcessorList(processors)(ids, logits_BV.clone()).log_softmax(-1)
+    ours = log_distribution(logits_BV, sampling, Written(prompt, completion, bias))
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("vocabulary", [1, 2, 255, 256, 257, 512, 1000])

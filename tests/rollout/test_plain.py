@@ -15,8 +15,9 @@ from ridgeline.rollout.distribution import draw, log_distribution
 from ridgeline.rollout.draws import stream_keys, uniforms
 from ridgeline.rollout.plain import PlainSampler, _parts
 from ridgeline.rollout.request import PromptRequest
+from ridgeline.rollout.shaping import Written
 from ridgeline.schema.errors import DataError
-from ridgeline.schema.records import Sample
+from ridgeline.schema.records import RESHAPING, Sample
 from ridgeline.schema.stages.common import Sampling
 
 STOP = [5, 6, 7]  # three of 61 tokens: rows end at different lengths
@@ -67,16 +68,21 @@ def test_a_sliding_window_shorter_than_the_rows(family: str) -> None:
 @pytest.mark.parametrize(
     "sampling",
     [
-        Sampling(max_new_tokens=10, temperature=t, top_k=k, top_p=p)
-        for t, k, p in [
-            (0.5, 0, 1.0),
-            (1.0, 0, 1.0),
-            (1.8, 0, 1.0),
-            (1.0, 5, 1.0),
-            (1.3, 0, 0.7),
-            (0.0, 0, 1.0),
+        Sampling(max_new_tokens=10, **options)
+        for options in [
+            {"temperature": 0.5},
+            {},
+            {"temperature": 1.8},
+            {"top_k": 5},
+            {"temperature": 1.3, "top_p": 0.7},
+            {"temperature": 0.0},
+            {"min_p": 0.1},
+            {"repetition_penalty": 1.4},
+            {"presence_penalty": 1.0, "frequency_penalty": 0.5, "top_p": 0.9},
+            {"logit_bias": {"20": 3.0, "5": -100.0}, "repetition_penalty": 0.8, "temperature": 0.7},
         ]
     ],
+    ids=str,
 )
 def test_recorded_log_probs_are_of_the_distribution_drawn_from(sampling: Sampling) -> None:
     ours = sampler("qwen2")
@@ -84,16 +90,16 @@ def test_recorded_log_probs_are_of_the_distribution_drawn_from(sampling: Samplin
         row_ids = torch.tensor([[*sample.prompt_ids, *sample.completion_ids]])
         with torch.no_grad():
             logits_TV = ours.module(input_ids=row_ids).logits[0, len(sample.prompt_ids) - 1 : -1]
-        expected = log_distribution(logits_TV, sampling).gather(
+        before = [sample.completion_ids[:position] for position in range(len(sample.completion_ids))]
+        bias = {int(key): value for key, value in sampling.logit_bias.items()}
+        written = Written([sample.prompt_ids] * len(before), before, bias)
+        expected = log_distribution(logits_TV, sampling, written).gather(
             -1, torch.tensor(sample.completion_ids)[:, None]
         )[:, 0]
         torch.testing.assert_close(torch.tensor(sample.logprobs), expected, atol=1e-5, rtol=1e-5)
         assert all(logp > -np.inf for logp in sample.logprobs)
-        assert (sample.temperature, sample.top_k, sample.top_p) == (
-            sampling.temperature,
-            sampling.top_k,
-            sampling.top_p,
-        )
+        for name in ("temperature", *RESHAPING):
+            assert getattr(sample, name) == getattr(sampling, name)
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -240,6 +246,25 @@ def test_text_leaves_out_the_stop_token(tmp_path) -> None:
     for sample in samples:
         assert sample.text == model.tokenizer.decode(sample.completion_ids, skip_special_tokens=True)
         assert "<|im_end|>" not in sample.text
+
+
+def test_a_stop_string_ends_the_completion_and_not_its_tokens() -> None:
+    free = sampler(stop=[])(requests(), Sampling(max_new_tokens=12), seed=1, step=1)
+    strings = [free[0].text[2:4], free[5].text[4:6], "nowhere"]
+    ended = sampler(stop=[])(requests(), Sampling(max_new_tokens=12, stop=strings), seed=1, step=1)
+    assert {sample.stop_reason for sample in ended} == {"stop", "length"}
+    for before, after in zip(free, ended, strict=True):
+        end = len(after.completion_ids)
+        assert after.completion_ids == before.completion_ids[:end]
+        assert after.logprobs == pytest.approx(before.logprobs[:end], abs=1e-5)
+        decoded = make_tokenizer().decode(after.completion_ids, skip_special_tokens=True)
+        if after.stop_reason == "length":
+            assert (end, after.stop_string, after.text) == (12, "", decoded)
+        else:
+            assert decoded.startswith(after.text + after.stop_string)
+            shorter = make_tokenizer().decode(after.completion_ids[:-1], skip_special_tokens=True)
+            assert not any(string in shorter for string in strings)
+        assert not any(string in after.text for string in strings)
 
 
 def test_no_requests() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from ridgeline.rollout import store
@@ -23,6 +24,10 @@ def sample(index: int, **changes: object) -> Sample:
         "temperature": 0.7,
         "top_p": 1.0,
         "top_k": 0,
+        "min_p": 0.1,
+        "repetition_penalty": 1.2,
+        "logit_bias": {"7": -100.0, " yes": 1.5},
+        "stop_string": "\n\n",
         "weight_version": 5,
         "row": {"topic": "rain", "n": 1, "nested": {"x": [1, None]}},
         "rewards": {"judge": 0.1 + 0.2, "failed": None},
@@ -34,6 +39,21 @@ def test_samples_come_back_exactly(tmp_path: Path) -> None:
     samples = [sample(0), sample(1, row={}, rewards={"other": -1.0}), sample(2, stop_reason="length")]
     write_samples(tmp_path / "deep" / "step-000001.parquet", samples)
     assert read_samples(tmp_path / "deep" / "step-000001.parquet") == samples
+
+
+def test_a_file_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    newer = (
+        "min_p",
+        "repetition_penalty",
+        "presence_penalty",
+        "frequency_penalty",
+        "logit_bias",
+        "stop_string",
+    )
+    write_samples(tmp_path / "s.parquet", [sample(0)])
+    pq.write_table(pq.read_table(tmp_path / "s.parquet").drop_columns(list(newer)), tmp_path / "old.parquet")
+    (old,) = read_samples(tmp_path / "old.parquet")
+    assert old == sample(0, min_p=0.0, repetition_penalty=1.0, logit_bias={}, stop_string="")
 
 
 def test_nan_rewards_and_logprobs_survive(tmp_path: Path) -> None:

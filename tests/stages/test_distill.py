@@ -89,7 +89,7 @@ SELF: dict[str, Table] = {
         **reading(reward=["judge.py:right"], average=0.01),
         "divergence": {**TOP_K, "direction": "reverse", "keep": "student"},
         "updates_per_rollout": 2,
-        "steps": 14,
+        "steps": 20,  # with 14, seed 1 of 6 ended above the limit with the kernels and seed 4 without
     },
 }
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from ridgeline.models.gradient_sum import gradient_sum
 from ridgeline.schema.stages.common import Optimiser
 from ridgeline.training.optimiser import MasterAdamW, learning_rate
 
@@ -183,3 +184,46 @@ def test_a_step_counts_as_a_change_of_the_weights() -> None:
         optimiser.accumulate()
         optimiser.step(1e-3, optimiser.gradient_norm())
         assert module.weight._version > before
+
+
+def test_only_weights_with_a_master_of_their_own_have_a_sum() -> None:
+    module = nn.ModuleDict({"body": nn.Linear(3, 3).bfloat16(), "head": nn.Linear(3, 1)})
+    module["body"].bias.requires_grad_(False)
+    optimiser = MasterAdamW(module, Optimiser())
+    assert set(optimiser.sums) == {"body.weight"}
+    assert gradient_sum(module["body"].weight) is optimiser.sums["body.weight"]
+    assert all(gradient_sum(p) is None for p in (module["body"].bias, *module["head"].parameters()))
+
+
+def test_what_is_added_to_a_sum_and_what_autograd_leaves_are_one_gradient() -> None:
+    """A weight that is used twice may get its gradient both ways."""
+    module = make_module(torch.bfloat16)
+    optimiser = MasterAdamW(module, Optimiser(max_gradient_norm=1e9))
+    weight, total = module[0].weight, optimiser.sums["0.weight"]
+    for _ in range(2):
+        total.add(torch.full_like(weight, 256))
+        weight.grad = torch.ones_like(weight)
+        optimiser.accumulate()
+        assert weight.grad is None
+    assert (optimiser.masters["0.weight"].grad == 514).all()  # no number of bfloat16
+    assert optimiser.gradient_norm() == pytest.approx(514 * 30**0.5)
+    assert all(optimiser.masters[name].grad is None for name in optimiser.masters if name != "0.weight")
+
+
+@pytest.mark.parametrize("way", ["forget", "step"])
+def test_a_gradient_counts_once(way: str) -> None:
+    module = make_module(torch.bfloat16)
+    optimiser = MasterAdamW(module, Optimiser())
+    give_gradients(module, 1)
+    optimiser.accumulate()
+    once = {name: master.grad.clone() for name, master in optimiser.masters.items()}
+    if way == "forget":
+        optimiser.forget_gradients()
+    else:
+        optimiser.step(1e-3, optimiser.gradient_norm())
+    assert optimiser.gradient_norm() == 0
+    optimiser.accumulate()
+    assert all(master.grad is None for master in optimiser.masters.values())
+    give_gradients(module, 1)
+    optimiser.accumulate()
+    assert all(torch.equal(master.grad, once[name]) for name, master in optimiser.masters.items())

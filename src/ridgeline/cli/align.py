@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from ridgeline.cli.run import PROFILE
 from ridgeline.cli.train import LEARNING_RATE, LORA, MODEL, OUT, SET, anchored, learning, run_stage
 from ridgeline.objectives.pair_axes import PAIR_PRESETS, UNPAIRED_LOSSES
 from ridgeline.schema.errors import UsageError
@@ -45,6 +46,7 @@ def preference(
     steps: int | None = typer.Option(None, "--steps", help="With --online: sample, judge, learn (20)."),
     learning_rate: float | None = LEARNING_RATE,
     lora: int | None = LORA,
+    profile: bool = PROFILE,
     overrides: list[str] = SET,
 ) -> None:
     """Direct alignment: raise what was chosen over what was rejected, without a reward model in the loop.
@@ -69,7 +71,7 @@ def preference(
         made = {"method": online, "prompts": prompts, "heldout": heldout, "steps": steps}
         given = {key: value for key, value in made.items() if value is not None}
         options["online"] = {**given, "reward": anchored(reward)}
-    run_stage(context, "preference", model, options, overrides, out)
+    run_stage(context, "preference", model, options, overrides, out, profile=profile)
 
 
 def unpaired(
@@ -89,6 +91,7 @@ def unpaired(
     epochs: float | None = typer.Option(None, "--epochs", help="Passes over the rows (1)."),
     learning_rate: float | None = LEARNING_RATE,
     lora: int | None = LORA,
+    profile: bool = PROFILE,
     overrides: list[str] = SET,
 ) -> None:
     """Alignment on single completions that people liked or did not; no pairs needed.
@@ -102,7 +105,7 @@ def unpaired(
         "epochs": epochs,
         **learning(learning_rate, lora),
     }
-    run_stage(context, "unpaired", model, options, overrides, out)
+    run_stage(context, "unpaired", model, options, overrides, out, profile=profile)
 
 
 def with_beta(objective: str | None, beta: float | None, default: str) -> str | dict[str, Any] | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from ridgeline.cli.run import PROFILE
 from ridgeline.cli.settings import messages, output, print_json, settings_of
 from ridgeline.cli.train import (
     LEARNING_RATE,
@@ -45,6 +46,7 @@ def reject(
     epochs: float | None = typer.Option(None, "--epochs", help="Passes over what was kept, per round (1)."),
     learning_rate: float | None = LEARNING_RATE,
     lora: int | None = LORA,
+    profile: bool = PROFILE,
     overrides: list[str] = SET,
 ) -> None:
     """Rejection sampling: sample, keep the completions with the best rewards, fine-tune on them.
@@ -66,7 +68,7 @@ def reject(
         "epochs": epochs,
         **learning(learning_rate, lora),
     }
-    run_stage(context, "reject", model, options, overrides, out)
+    run_stage(context, "reject", model, options, overrides, out, profile=profile)
 
 
 def distill(
@@ -92,6 +94,7 @@ def distill(
     steps: int | None = typer.Option(None, "--steps", help="Batches (20)."),
     learning_rate: float | None = LEARNING_RATE,
     lora: int | None = LORA,
+    profile: bool = PROFILE,
     overrides: list[str] = SET,
 ) -> None:
     """Distillation: bring a student's next-token distributions to those of a teacher.
@@ -112,7 +115,7 @@ def distill(
         "steps": steps,
         **learning(learning_rate, lora),
     }
-    run_stage(context, "distill", model, options, overrides, out)
+    run_stage(context, "distill", model, options, overrides, out, profile=profile)
 
 
 def merge(

@@ -10,6 +10,7 @@ import typer
 
 from ridgeline.cli import (
     align,
+    bench,
     compare,
     data,
     doctor,
@@ -73,6 +74,7 @@ for module in (
     compare,
     doctor,
     replay,
+    bench,
     landscape,
     studio,
 ):

@@ -25,6 +25,9 @@ def plan(
     context: typer.Context,
     recipe: Path = typer.Argument(..., help="A TOML recipe."),
     overrides: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help=SET_HELP),
+    mean_tokens: float | None = typer.Option(
+        None, "--mean-tokens", min=1, help="Expected tokens of a completion; default: their limit."
+    ),
     summary: bool = typer.Option(False, "--summary", help="Leave out the resolved recipe."),
 ) -> None:
     """Resolve a recipe and estimate steps, memory and time before anything runs; downloads nothing.
@@ -36,9 +39,9 @@ def plan(
     from ridgeline.schema.recipe import load_recipe
 
     resolved = load_recipe(recipe, overrides)
-    from ridgeline.workbench.plan import METHOD, make_plan
+    from ridgeline.workbench.plan import make_plan
 
-    made = make_plan(resolved)
+    made = make_plan(resolved, mean_tokens=mean_tokens)
     settings = settings_of(context)
     if settings.json:
         print_json(made.as_dict())
@@ -49,7 +52,7 @@ def plan(
     if not settings.quiet:
         for stage in made.stages:
             _print_stage(console, stage)
-        console.print(METHOD, markup=False)
+        console.print(made.method, markup=False)
     _print_totals(console, made)
 
 
@@ -72,9 +75,16 @@ def _print_stage(console: Console, planned: StagePlan) -> None:
         for name, value in planned.work.counts.items()
     ]
     rows += [[f"memory: {name}", size(value)] for name, value in planned.memory.items()]
-    rows.append(["memory, total (estimate)", size(sum(planned.memory.values()))])
-    rows += [[f"time: {name}", seconds(value)] for name, value in planned.work.seconds.items()]
-    rows.append(["time, total (estimate)", seconds(planned.work.total_seconds)])
+    work = planned.work
+    bound = "at most" if work.at_most else "estimate"
+    rows.append(["memory, total (estimate)", size(planned.peak)])
+    rows += [[f"time: {name}", seconds(value)] for name, value in work.seconds.items()]
+    if work.seconds_per_step:
+        rows.append([f"time, a step ({bound})", seconds(work.seconds_per_step)])
+    rows.append([f"time, total ({bound})", seconds(work.total_seconds)])
+    if work.dominant is not None:
+        part, share = work.dominant
+        rows.append(["most of it", f"{part}, {100 * share:.0f} %"])
     rows += [["not on this machine, size assumed", source] for source in planned.assumed]
     print_table(console, f"{planned.stage.name}  {planned.stage.type}", ["", ""], rows)
 
@@ -83,12 +93,15 @@ def _print_totals(console: Console, made: Plan) -> None:
     from ridgeline.workbench.progress import seconds
 
     room = f" of {size(made.available)} available" if made.available is not None else ""
-    rate = f"{made.speed.flops / 1e9:.0f} GFLOP/s measured in {made.speed.dtype} on {made.speed.device}"
+    machine, bound = made.machine, "at most" if made.at_most else "about"
     console.print(
-        f"{made.recipe.name}: about {seconds(made.seconds)}, peak memory about {size(made.peak)}{room} "
-        f"(estimates; {made.facts.parameters / 1e6:.1f}M parameters, {rate})",
+        f"{made.recipe.name}: {bound} {seconds(made.seconds)}, peak memory about {size(made.peak)}{room} "
+        f"(estimates; {made.facts.parameters / 1e6:.1f}M parameters, {machine.dtype} on {machine.device}, "
+        f"sampler: {machine.sampler})",
         markup=False,
     )
+    if made.shortage is not None:
+        console.print(f"Too little memory: {made.shortage}", markup=False)
 
 
 def size(count: float) -> str:

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 import typer
 
 from ridgeline.cli.settings import messages, output, print_json, settings_of
+from ridgeline.schema.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from ridgeline.schema.recipe import Recipe
 
+PROFILE = typer.Option(
+    False, "--profile", help="Say where the second step of the first stage that learns spends its time."
+)
 SET_HELP = "Change the recipe: stage.key=value or key=value; repeat for more."
 
 
@@ -27,16 +31,25 @@ def run(
     recipe: Path = typer.Argument(..., help="A TOML recipe, such as recipes/quickstart.toml."),
     out: Path | None = typer.Option(None, "--out", help="The run folder; default: runs/<recipe name>."),
     overrides: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help=SET_HELP),
+    profile: bool = PROFILE,
+    profile_stage: str | None = typer.Option(
+        None, "--profile-stage", metavar="STAGE", help="--profile, but of the stage of this name."
+    ),
 ) -> None:
     """Run every stage of a recipe, print what was measured and write report.html.
 
     \b
     ridgeline run recipes/quickstart.toml
     ridgeline run recipes/quickstart.toml --out runs/longer --set policy.steps=50 --set seed=2
+    ridgeline run recipes/quickstart.toml --profile-stage policy
     """
     from ridgeline.schema.recipe import load_recipe
 
-    execute(context, load_recipe(recipe, overrides), out)
+    made = load_recipe(recipe, overrides)
+    names = [stage.name for stage in made.stage]
+    if profile_stage is not None and profile_stage not in names:
+        raise UsageError(f"there is no stage '{profile_stage}' to profile; {nearest(profile_stage, names)}")
+    execute(context, made, out, profile=profile or profile_stage is not None, profile_stage=profile_stage)
 
 
 def resume(
@@ -75,9 +88,18 @@ def report(
         output().print(str(path), markup=False)
 
 
-def execute(context: typer.Context, recipe: Recipe, out: Path | None, *, resume_run: bool = False) -> None:
+def execute(
+    context: typer.Context,
+    recipe: Recipe,
+    out: Path | None,
+    *,
+    resume_run: bool = False,
+    profile: bool = False,
+    profile_stage: str | None = None,
+) -> None:
     """Run ``recipe`` with progress on standard error and the result on standard output."""
-    from ridgeline.cli.tables import print_outcome
+    from ridgeline.cli.tables import print_outcome, print_profile
+    from ridgeline.training.profile import ProfilingObserver
     from ridgeline.workbench.launch import check_new, default_folder, launch
     from ridgeline.workbench.progress import observing
 
@@ -85,9 +107,25 @@ def execute(context: typer.Context, recipe: Recipe, out: Path | None, *, resume_
     folder = out if out is not None else default_folder(recipe)
     if not resume_run:
         check_new(folder)
+        warn_of_shortage(recipe)
     with observing(messages(), recipe, quiet=settings.quiet) as observer:
-        outcome = launch(recipe, folder, resume=resume_run, observer=observer)
+        watcher = ProfilingObserver(observer, folder, profile_stage) if profile else observer
+        outcome = launch(recipe, folder, resume=resume_run, observer=watcher)
+    found = watcher.result if isinstance(watcher, ProfilingObserver) else None
     if settings.json:
-        print_json(outcome.as_dict())
-    else:
-        print_outcome(output(), outcome, recipe, quiet=settings.quiet)
+        print_json(outcome.as_dict() | ({"profile": found.as_dict()} if found is not None else {}))
+        return
+    if found is not None:
+        print_profile(output(), found)
+    elif profile:
+        messages().print("nothing was profiled: no such stage took a second step", markup=False)
+    print_outcome(output(), outcome, recipe, quiet=settings.quiet)
+
+
+def warn_of_shortage(recipe: Recipe) -> None:
+    """A line on standard error where the plan says that memory will not suffice; the run may go on."""
+    from ridgeline.workbench.plan import memory_shortage
+
+    shortage = memory_shortage(recipe)
+    if shortage is not None:
+        messages().print(f"warning: {shortage}", markup=False)

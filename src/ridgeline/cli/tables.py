@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -13,6 +13,9 @@ from rich.text import Text
 from ridgeline.schema.recipe import Recipe
 from ridgeline.workbench.launch import Outcome
 from ridgeline.workbench.results import BEFORE_AFTER, Figure, StageTable, kinds_of, stage_tables
+
+if TYPE_CHECKING:
+    from ridgeline.training.profile import StepProfile
 
 WIDE = 3
 """Models with intervals that fit side by side into 100 columns."""
@@ -38,6 +41,16 @@ def print_outcome(console: Console, outcome: Outcome, recipe: Recipe, *, quiet: 
     count = f"{len(recipe.stage)} stage{'s' if len(recipe.stage) > 1 else ''}"
     where = f"report: {outcome.report}" if outcome.report is not None else f"run: {outcome.folder}"
     console.print(Text(f"{recipe.name}: {count} done, {where}"))
+
+
+def print_profile(console: Console, found: StepProfile) -> None:
+    """Where one step spent its time: phases in their order, then the most expensive operators."""
+    title = f"Step {found.step} of {found.stage}: {found.seconds:.2f} s, profiled (which slows it down)"
+    for heading, parts in (("phase", found.phases), ("operator, own time", found.operators)):
+        rows = [[p.name, f"{p.seconds:.3f}", f"{100 * p.share:.1f} %", p.calls] for p in parts]
+        print_table(console, title, [heading, "seconds", "share", "calls"], rows)
+        title = ""
+    console.print(Text(f"trace for ui.perfetto.dev or chrome://tracing: {found.trace}"))
 
 
 def print_stage_tables(console: Console, tables: Sequence[StageTable]) -> None:

@@ -23,6 +23,22 @@ MAX_NEW_TOKENS = typer.Option(128, "--max-new-tokens", min=1, help="Longest comp
 TEMPERATURE = typer.Option(1.0, "--temperature", "-t", min=0.0, help="0 is greedy decoding.")
 TOP_P = typer.Option(1.0, "--top-p", min=0.0, max=1.0, help="Keep the likeliest tokens of this total mass.")
 TOP_K = typer.Option(0, "--top-k", min=0, help="Keep this many likeliest tokens; 0 keeps all.")
+MIN_P = typer.Option(
+    0.0, "--min-p", min=0.0, max=1.0, help="Keep tokens at least this share as likely as the likeliest."
+)
+REPETITION = typer.Option(
+    1.0, "--repetition-penalty", help="Divides logits of tokens in prompt or completion; 1 changes nothing."
+)
+PRESENCE = typer.Option(
+    0.0, "--presence-penalty", help="Taken from logits of tokens that the completion has already."
+)
+FREQUENCY = typer.Option(
+    0.0, "--frequency-penalty", help="Taken from them once for every time they are in it."
+)
+BIAS = typer.Option(
+    [], "--logit-bias", metavar="TOKEN=NUMBER", help="Added to the logit of a token, an id or text; repeat."
+)
+STOP = typer.Option([], "--stop", help="A text that ends the completion, which is cut before it; repeat.")
 SEED = typer.Option(0, "--seed", min=0, help="Same seed, same completions.")
 TEMPLATE = typer.Option(
     None, "--chat-template", help="chatml, or the path of a Jinja file; default: the model's."
@@ -51,6 +67,12 @@ def generate(
     temperature: float = TEMPERATURE,
     top_p: float = TOP_P,
     top_k: int = TOP_K,
+    min_p: float = MIN_P,
+    repetition_penalty: float = REPETITION,
+    presence_penalty: float = PRESENCE,
+    frequency_penalty: float = FREQUENCY,
+    logit_bias: list[str] = BIAS,
+    stop: list[str] = STOP,
     seed: int = SEED,
     chat_template: str | None = TEMPLATE,
 ) -> None:
@@ -64,11 +86,24 @@ def generate(
 
     if bool(prompts) == bool(file):
         raise UsageError("give prompts either as arguments or as --prompts FILE.")
-    how = _sampling(max_new_tokens, temperature, top_p, top_k)
+    how = _sampling(
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
+        logit_bias=_bias(logit_bias),
+        stop=stop,
+    )
     asked, rows = _prompt_rows(prompts, file)
     from ridgeline.workbench import sampling
 
     loaded = sampling.load(model, chat_template=chat_template)
+    if (note := sampling.slower_sampler(loaded)) is not None and not settings_of(context).quiet:
+        messages().print(note, markup=False)
     drawn = sampling.sample(loaded, asked, how, samples=samples, seed=seed, rows=rows)
     if reward:
         sampling.score(drawn, reward)
@@ -90,6 +125,12 @@ def chat(
         0.95, "--top-p", min=0.0, max=1.0, help="Keep the likeliest tokens of this mass."
     ),
     top_k: int = TOP_K,
+    min_p: float = MIN_P,
+    repetition_penalty: float = REPETITION,
+    presence_penalty: float = PRESENCE,
+    frequency_penalty: float = FREQUENCY,
+    logit_bias: list[str] = BIAS,
+    stop: list[str] = STOP,
     seed: int = SEED,
     system: str | None = typer.Option(None, "--system", help="A system message to begin with."),
     chat_template: str | None = TEMPLATE,
@@ -102,12 +143,25 @@ def chat(
     """
     from ridgeline.schema.records import Message
 
-    how = _sampling(max_new_tokens, temperature, top_p, top_k)
+    how = _sampling(
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        min_p=min_p,
+        repetition_penalty=repetition_penalty,
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
+        logit_bias=_bias(logit_bias),
+        stop=stop,
+    )
     from ridgeline.workbench import sampling
 
     loaded = sampling.load(model, chat_template=chat_template)
     start = [Message("system", system)] if system else []
     history: list[Message] = list(start)
+    if (note := sampling.slower_sampler(loaded)) is not None:
+        messages().print(note, markup=False)
     messages().print(f"{model}: /reset forgets, /quit or Ctrl-D leaves.", markup=False)
     while True:
         line = _read_line()
@@ -145,17 +199,27 @@ def _read_line() -> str | None:
         return None
 
 
-def _sampling(max_new_tokens: int, temperature: float, top_p: float, top_k: int) -> Sampling:
+def _sampling(**values: Any) -> Sampling:
     from ridgeline.schema.config import validate
     from ridgeline.schema.stages.common import Sampling
 
-    values = {
-        "max_new_tokens": max_new_tokens,
-        "temperature": temperature,
-        "top_p": top_p,
-        "top_k": top_k,
-    }
     return validate(Sampling, values, "sampling")
+
+
+def _bias(given: list[str]) -> dict[str, float]:
+    """``["yes=2", "7=-100"]`` by token; the last = counts, as a token may have one too."""
+    from ridgeline.schema.errors import UsageError
+
+    bias = {}
+    for text in given:
+        token, _, number = text.rpartition("=")
+        try:
+            bias[token] = float(number)
+        except ValueError:
+            token = ""
+        if not token:
+            raise UsageError(f"--logit-bias {text}: write TOKEN=NUMBER, such as 42=-100.")
+    return bias
 
 
 def _prompt_rows(prompts: list[str] | None, file: str | None) -> tuple[list[Any], list[dict[str, Any]]]:

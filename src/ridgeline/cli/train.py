@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from ridgeline.cli.run import execute
+from ridgeline.cli.run import PROFILE, execute
 from ridgeline.cli.settings import messages, output, print_json, settings_of
 from ridgeline.objectives.presets import PRESETS
 
@@ -48,6 +48,7 @@ def sft(
     epochs: float | None = typer.Option(None, "--epochs", help="Passes over the data (1)."),
     learning_rate: float | None = LEARNING_RATE,
     lora: int | None = LORA,
+    profile: bool = PROFILE,
     overrides: list[str] = SET,
 ) -> None:
     """Instruction tuning: next-token loss on what the assistant says.
@@ -56,7 +57,7 @@ def sft(
     ridgeline sft --data demonstrations.jsonl --out runs/tuned --set rows_per_step=8 --set overlong=drop
     """
     options = {"data": data, "epochs": epochs, **learning(learning_rate, lora)}
-    run_stage(context, "sft", model, options, overrides, out)
+    run_stage(context, "sft", model, options, overrides, out, profile=profile)
 
 
 def reward_model(
@@ -73,6 +74,7 @@ def reward_model(
     epochs: float | None = typer.Option(None, "--epochs", help="Passes over the pairs (1)."),
     learning_rate: float | None = LEARNING_RATE,
     lora: int | None = LORA,
+    profile: bool = PROFILE,
     overrides: list[str] = SET,
 ) -> None:
     """Fit a reward model to preferences by Bradley-Terry maximum likelihood.
@@ -87,7 +89,7 @@ def reward_model(
         "epochs": epochs,
         **learning(learning_rate, lora),
     }
-    run_stage(context, "reward_model", model, options, overrides, out)
+    run_stage(context, "reward_model", model, options, overrides, out, profile=profile)
 
 
 def rl(
@@ -106,6 +108,7 @@ def rl(
     ),
     learning_rate: float | None = LEARNING_RATE,
     lora: int | None = LORA,
+    profile: bool = PROFILE,
     overrides: list[str] = SET,
 ) -> None:
     """Policy optimisation: sample, score, move toward what scored better than expected.
@@ -123,7 +126,7 @@ def rl(
         "kl": None if kl is None else {"coefficient": kl},
         **learning(learning_rate, lora),
     }
-    run_stage(context, "rl", model, options, overrides, out)
+    run_stage(context, "rl", model, options, overrides, out, profile=profile)
 
 
 def collect(
@@ -195,12 +198,14 @@ def run_stage(
     options: dict[str, Any],
     overrides: list[str],
     out: Path | None,
+    *,
+    profile: bool = False,
 ) -> None:
     """Run a recipe whose only stage is of type ``kind``; options that are None keep their defaults."""
     from ridgeline.workbench.single import single_stage
 
     recipe = single_stage(kind, model=model, options=options, overrides=overrides, name=run_name(out))
-    execute(context, recipe, out)
+    execute(context, recipe, out, profile=profile)
 
 
 def run_name(out: Path | None) -> str | None:

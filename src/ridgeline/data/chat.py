@@ -7,21 +7,26 @@ No mask looks at the value of a token, so pad = eos makes no difference.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Literal
+from functools import partial
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
-from ridgeline.data.template import EndOfTurn, apply_template, end_of_turn, probe_messages, render
-from ridgeline.schema.errors import DataError, UsageError
+from ridgeline.data.rendering import Renderer, TrainOn, at
+from ridgeline.data.template import apply_template, end_of_turn, probe_messages
+from ridgeline.data.token_cache import TokenCache
+from ridgeline.data.tokenise import Tokeniser, Tokens
+from ridgeline.schema.errors import UsageError
 from ridgeline.schema.records import Message
 
 __all__ = [
+    "Conversation",
     "Encoded",
+    "TrainOn",
     "apply_template",
     "check_stop_trained",
     "encode_completion",
@@ -30,11 +35,13 @@ __all__ = [
     "encode_conversations",
     "encode_prompt",
     "encode_prompts",
+    "marked",
     "stop_token_ids",
 ]
 
-TrainOn = Literal["assistant", "last"]
 BoolArray = npt.NDArray[np.bool_]
+BLOCK = 4096
+"""Conversations that are rendered and tokenised together; what they take in between is freed then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,19 +59,51 @@ class Encoded:
 
 
 @dataclass(frozen=True, slots=True)
-class _Text:
-    """A rendered conversation and the characters of its trained turns."""
+class Conversation:
+    """What to encode: messages that end with the assistant, which of its turns are trained, whether the last
+    one ended by itself, and the file and row for error messages."""
 
-    text: str
-    spans: list[tuple[int, int]]
-    where: str
+    messages: Sequence[Message]
+    train_on: TrainOn = "last"
+    stopped: bool = True
+    where: str = ""
 
-    def prefixes(self) -> list[str]:
-        return [self.text[:cut] for span in self.spans for cut in span]
+    @classmethod
+    def answered(
+        cls, prompt: Sequence[Message], completion: str, *, stopped: bool = True, where: str = ""
+    ) -> Conversation:
+        """A prompt and its completion, which alone is trained."""
+        return cls([*prompt, Message("assistant", completion)], "last", stopped, where)
 
-    def pieces(self) -> list[str]:
-        cuts = [0, *(cut for span in self.spans for cut in span)]
-        return [self.text[first:last] for first, last in pairwise(cuts)]
+
+def marked(tokenizer: PreTrainedTokenizerBase, asked: Iterable[Conversation]) -> Iterator[Tokens]:
+    """Ids and trained spans of each conversation, block by block, so that ``asked`` may be a generator.
+
+    Large blocks are read from the cache where an earlier run has left them there.
+
+    Raises:
+        as ``encode_conversation``.
+    """
+    remaining = iter(asked)
+    renderer, tokeniser, cache = Renderer(tokenizer), Tokeniser(tokenizer), TokenCache(tokenizer)
+    while block := list(islice(remaining, BLOCK)):
+        yield from cache.tokens(block, partial(_mark, block, renderer, tokeniser))
+
+
+def _mark(block: Sequence[Conversation], renderer: Renderer, tokeniser: Tokeniser) -> list[Tokens]:
+    end = renderer.end_of_turn
+    texts = []
+    for one in block:
+        whole = renderer.whole(one.messages, one.train_on, one.where)
+        texts.append(whole if one.stopped else renderer.without_end(whole))
+    found = tokeniser.mark(texts)
+    for one, tokens in zip(block, found, strict=True):
+        ends = tokens.spans if one.stopped else tokens.spans[:-1]
+        if any(tokens.ids[last - 1] != end.id for _, last in ends):
+            raise UsageError(
+                f"{at(one.where)}the end-of-turn token {end.token} is not where the template writes it."
+            )
+    return found
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[int]:
@@ -80,11 +119,13 @@ def encode_prompts(
 ) -> list[list[int]]:
     """``encode_prompt`` for many at once; ``where`` names each one's file and row for error messages."""
     places = where or [""] * len(conversations)
-    texts = [
-        render(tokenizer, messages, header=True, where=place)
-        for messages, place in zip(conversations, places, strict=True)
-    ]
-    return _tokenise(tokenizer, texts)
+    renderer, tokeniser = Renderer(tokenizer), Tokeniser(tokenizer)
+    result: list[list[int]] = []
+    for start in range(0, len(conversations), BLOCK):
+        block = slice(start, start + BLOCK)
+        pairs = zip(conversations[block], places[block], strict=True)
+        result += tokeniser.ids([renderer.with_header(messages, place) for messages, place in pairs])
+    return result
 
 
 def encode_conversation(
@@ -111,19 +152,19 @@ def encode_conversations(
     where: Sequence[str] = (),
 ) -> list[Encoded]:
     """``encode_conversation`` for many, in batched calls; ``where`` names each one's file and row."""
-    end = end_of_turn(tokenizer)
     places = where or [""] * len(conversations)
-    texts = [
-        _rendered(tokenizer, messages, train_on, end, place)
+    asked = (
+        Conversation(messages, train_on, where=place)
         for messages, place in zip(conversations, places, strict=True)
-    ]
-    encoded = _encode_texts(tokenizer, texts)
-    for item, text in zip(encoded, texts, strict=True):
-        if any(item.ids[last - 1] != end.id for _, last in item.spans):
-            raise UsageError(
-                f"{_at(text.where)}the end-of-turn token {end.token} is not where the template writes it."
-            )
-    return encoded
+    )
+    return [_encoded(tokens) for tokens in marked(tokenizer, asked)]
+
+
+def _encoded(tokens: Tokens) -> Encoded:
+    trained = np.zeros(len(tokens.ids), dtype=np.bool_)
+    for first, last in tokens.spans:
+        trained[first:last] = True
+    return Encoded(tokens.ids.tolist(), trained, tokens.spans)
 
 
 def encode_completion(
@@ -146,19 +187,14 @@ def encode_completions(
     where: Sequence[str] = (),
 ) -> list[tuple[list[int], list[int]]]:
     """``encode_completion`` for many, in batched tokeniser calls; ``where`` names each one's file and row."""
-    end = end_of_turn(tokenizer)
     places = where or [""] * len(prompts)
     flags = stopped or [True] * len(prompts)
-    texts = []
-    for messages, completion, stop, place in zip(prompts, completions, flags, places, strict=True):
-        whole = _rendered(tokenizer, [*messages, Message("assistant", completion)], "last", end, place)
-        if not stop:
-            first, last = whole.spans[0]
-            last -= len(end.token)
-            whole = _Text(whole.text[:last], [(first, last)], place)
-        texts.append(whole)
-    encoded = _encode_texts(tokenizer, texts)
-    return [(item.ids[: item.spans[0][0]], item.ids[item.spans[0][0] :]) for item in encoded]
+    asked = (
+        Conversation.answered(messages, completion, stopped=stop, where=place)
+        for messages, completion, stop, place in zip(prompts, completions, flags, places, strict=True)
+    )
+    pairs = ((tokens.ids.tolist(), tokens.spans[0][0]) for tokens in marked(tokenizer, asked))
+    return [(ids[:prefix], ids[prefix:]) for ids, prefix in pairs]
 
 
 def stop_token_ids(
@@ -192,108 +228,3 @@ def check_stop_trained(tokenizer: PreTrainedTokenizerBase) -> int:
             f"the end-of-turn token {end.token} carries no loss, so the model would never learn to stop."
         )
     return end.id
-
-
-def _rendered(
-    tokenizer: PreTrainedTokenizerBase,
-    messages: Sequence[Message],
-    train_on: TrainOn,
-    end: EndOfTurn,
-    where: str,
-) -> _Text:
-    turns = [index for index, message in enumerate(messages) if message.role == "assistant"]
-    if not turns:
-        raise DataError(f"{_at(where)}there is no assistant turn to train on.")
-    text = render(tokenizer, messages, where=where)
-    spans = []
-    for index in turns if train_on == "assistant" else turns[-1:]:
-        header = render(tokenizer, messages[:index], header=True, where=where)
-        upto = render(tokenizer, messages[: index + 1], where=where)
-        ending = end.token + end.after
-        if not (text.startswith(upto) and upto.startswith(header) and upto.endswith(ending)):
-            raise UsageError(_not_preserving(where, index + 1))
-        spans.append((len(header), len(upto) - len(end.after)))
-    return _Text(text[: spans[-1][1]], spans, where)
-
-
-def _not_preserving(where: str, number: int) -> str:
-    return (
-        f"{_at(where)}the chat template renders message {number} differently once later messages follow, "
-        'so its loss mask has no definite place; use train_on = "last", or chat_template = "chatml".'
-    )
-
-
-def _encode_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[_Text]) -> list[Encoded]:
-    """All texts and all their prefixes in one call of the (batched) tokenizer."""
-    prefixes = [prefix for text in texts for prefix in text.prefixes()]
-    ids = _tokenise(tokenizer, [*(text.text for text in texts), *prefixes])
-    wholes, rest = ids[: len(texts)], iter(ids[len(texts) :])
-    result = []
-    for whole, text in zip(wholes, texts, strict=True):
-        heads = [next(rest) for _ in range(2 * len(text.spans))]
-        if any(whole[: len(head)] != head for head in heads):
-            whole, cuts = _in_pieces(tokenizer, whole, text)
-        else:
-            cuts = [len(head) for head in heads]
-        result.append(_encoded(whole, list(zip(cuts[::2], cuts[1::2], strict=True)), text.where))
-    return result
-
-
-def _in_pieces(
-    tokenizer: PreTrainedTokenizerBase, whole: list[int], text: _Text
-) -> tuple[list[int], list[int]]:
-    """Ids and cuts of a text whose tokens merge across the header (content that begins with a newline, say).
-
-    The header ends a token there when the model samples, so that is where the training text is cut too.
-    """
-    ids: list[int] = []
-    cuts = []
-    for piece in text.pieces():
-        more = tokenizer(piece, add_special_tokens=False, verbose=False)["input_ids"]
-        ids.extend(more if ids else _with_bos(tokenizer, more, wanted=_adds_bos(tokenizer)))
-        cuts.append(len(ids))
-    if tokenizer.decode(ids) != tokenizer.decode(whole):
-        raise UsageError(
-            f"{_at(text.where)}the tokenizer merges the assistant's header with the content behind it, "
-            'so the loss mask has no definite place; use chat_template = "chatml".'
-        )
-    return ids, cuts
-
-
-def _encoded(ids: list[int], spans: list[tuple[int, int]], where: str) -> Encoded:
-    trained = np.zeros(len(ids), dtype=np.bool_)
-    for first, last in spans:
-        if last <= first:
-            raise DataError(f"{_at(where)}an assistant turn holds no token.")
-        trained[first:last] = True
-    return Encoded(ids, trained, spans)
-
-
-def _tokenise(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Ids of rendered texts. Templates write their special tokens themselves; only a missing BOS is added."""
-    if not texts:
-        return []
-    batch = tokenizer(
-        list(texts),
-        add_special_tokens=False,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        verbose=False,
-    )["input_ids"]
-    wanted = _adds_bos(tokenizer)
-    return [_with_bos(tokenizer, ids, wanted=wanted) for ids in batch]
-
-
-def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the model expects a beginning-of-sequence token: its tokenizer adds one to plain text."""
-    return tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
-
-
-def _with_bos(tokenizer: PreTrainedTokenizerBase, ids: list[int], *, wanted: bool) -> list[int]:
-    if wanted and ids[:1] != [tokenizer.bos_token_id]:
-        return [tokenizer.bos_token_id, *ids]
-    return ids
-
-
-def _at(where: str) -> str:
-    return f"{where}: " if where else ""

@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from ridgeline.data.bulk import in_bulk
 from ridgeline.data.columns import choose_form, flag, present
 from ridgeline.data.messages import check_turns, parse_messages, text_of
 from ridgeline.schema.errors import DataError
@@ -77,7 +78,8 @@ class Unpaired:
     stopped: bool = True
 
 
-def instructions(rows: Sequence[DataRow], where: str) -> list[Instruction]:
+@in_bulk
+def instructions(rows: Iterable[DataRow], where: str) -> list[Instruction]:
     """Demonstrations; ``where`` is how messages call the source.
 
     Accepts ``messages``; ShareGPT ``conversations``; ``prompt`` (text or messages) with ``completion`` or
@@ -115,7 +117,8 @@ def prompts(rows: Sequence[DataRow], where: str) -> list[PromptRow]:
     return result
 
 
-def preferences(rows: Sequence[DataRow], where: str) -> list[Preference]:
+@in_bulk
+def preferences(rows: Iterable[DataRow], where: str) -> list[Preference]:
     """Pairs: ``prompt``, ``chosen``, ``rejected`` as text or messages.
 
     Without ``prompt``, ``chosen`` and ``rejected`` are conversations that differ in their last turn only.
@@ -127,6 +130,7 @@ def preferences(rows: Sequence[DataRow], where: str) -> list[Preference]:
     return [_preference(row, f"{where}, row {number}") for number, row in enumerate(rows, start=1)]
 
 
+@in_bulk
 def unpaired(rows: Sequence[DataRow], where: str) -> list[Unpaired]:
     """Single completions: ``prompt``, ``completion``, ``label`` (true: desirable), perhaps ``stopped``.
 
@@ -218,7 +222,10 @@ def completion_text(value: Any, where: str) -> str:
     """A completion given as text or as one message of the assistant."""
     if isinstance(value, str):
         return text_of(value, where)
-    messages = parse_messages(value, where)
+    return _only_answer(parse_messages(value, where), where)
+
+
+def _only_answer(messages: Sequence[Message], where: str) -> str:
     if len(messages) != 1 or messages[0].role != "assistant":
         raise DataError(f"{where}: expected text or exactly one message of the assistant.")
     return messages[0].content
@@ -248,7 +255,7 @@ def _side(value: Any, where: str, *, explicit: bool) -> tuple[list[Message] | No
         return None, text_of(value, where)
     messages = parse_messages(value, where)
     if len(messages) == 1 and explicit:
-        return None, completion_text(value, where)
+        return None, _only_answer(messages, where)
     check_turns(messages, where, last="assistant")
     return messages[:-1], messages[-1].content
 

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from ridgeline.data.chat import encode_completions
+from ridgeline.data.bulk import in_bulk
+from ridgeline.data.chat import Conversation, marked
 from ridgeline.data.columns import TRUTH, choose_form, flag
 from ridgeline.data.formats import (
     UNPAIRED_FORMS,
@@ -18,8 +19,7 @@ from ridgeline.data.formats import (
     prompt_id,
     prompt_messages,
 )
-from ridgeline.data.units import UnitData
-from ridgeline.models.batch import completion_row
+from ridgeline.data.units import UnitData, completion_of
 from ridgeline.schema.errors import DataError
 from ridgeline.schema.records import Message
 
@@ -36,6 +36,7 @@ class Outcome:
     where: str = ""
 
 
+@in_bulk
 def outcomes(rows: Sequence[DataRow], where: str) -> list[Outcome]:
     """``prompt``, ``completion``, ``label``: true, false, or a number from 0 to 1.
 
@@ -75,6 +76,7 @@ def share(value: Any, where: str) -> float:
     return number
 
 
+@in_bulk
 def build_outcomes(
     items: Sequence[Outcome],
     tokenizer: PreTrainedTokenizerBase,
@@ -90,15 +92,12 @@ def build_outcomes(
         UsageError: the template cannot be used; see ``chat.encode_conversation``.
     """
     data = UnitData()
-    sides = encode_completions(
-        tokenizer,
-        [item.prompt for item in items],
-        [item.completion for item in items],
-        stopped=[item.stopped for item in items],
-        where=[item.where for item in items],
+    asked = (
+        Conversation.answered(item.prompt, item.completion, stopped=item.stopped, where=item.where)
+        for item in items
     )
-    for index, (item, side) in enumerate(zip(items, sides, strict=True)):
-        row = completion_row(*side)
+    for index, (item, tokens) in enumerate(zip(items, marked(tokenizer, asked), strict=True)):
+        row = completion_of(tokens)
         row.values["label"] = item.label
         identity = item.prompt_id or prompt_id(item.prompt)
         data.add(index, [row], identity, max_length=max_length, overlong=overlong, where=item.where)

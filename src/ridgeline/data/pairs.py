@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from ridgeline.data.chat import encode_completions
+from ridgeline.data.bulk import in_bulk
+from ridgeline.data.chat import Conversation, marked
 from ridgeline.data.formats import prompt_id
-from ridgeline.data.units import UnitData
-from ridgeline.models.batch import Row, completion_row
+from ridgeline.data.tokenise import Tokens
+from ridgeline.data.units import UnitData, completion_of
+from ridgeline.models.batch import Row
 from ridgeline.schema.records import Preference
 
 IDENTICAL = "chosen and rejected are the same tokens"
@@ -19,6 +22,7 @@ PairData = UnitData
 """Units are ``[chosen, rejected]``, with ``values["label"]`` 1 and 0, all completion tokens targets."""
 
 
+@in_bulk
 def build_pairs(
     items: Sequence[Preference],
     tokenizer: PreTrainedTokenizerBase,
@@ -37,14 +41,15 @@ def build_pairs(
         UsageError: the template cannot be used; see ``chat.encode_conversation``.
     """
     data = PairData()
-    sides = _encode_sides(items, tokenizer, where)
+    sides = marked(tokenizer, _sides(items, where))
     for index, item in enumerate(items):
-        if sides[2 * index] == sides[2 * index + 1]:
+        unit = [_row(next(sides), label) for label in (1.0, 0.0)]
+        if unit[0].prefix == unit[1].prefix and np.array_equal(unit[0].ids, unit[1].ids):
             data.left_out[index] = IDENTICAL
             continue
         data.add(
             index,
-            [_row(sides[2 * index], label=1.0), _row(sides[2 * index + 1], label=0.0)],
+            unit,
             item.prompt_id or prompt_id(item.prompt),
             max_length=max_length,
             overlong=overlong,
@@ -54,25 +59,19 @@ def build_pairs(
     return data
 
 
-def _encode_sides(
-    items: Sequence[Preference], tokenizer: PreTrainedTokenizerBase, where: str
-) -> list[tuple[list[int], list[int]]]:
-    """Chosen and rejected of each preference, interleaved."""
-    places = [
-        f"{where}, row {number}, {side}"
-        for number in range(1, len(items) + 1)
-        for side in ("chosen", "rejected")
-    ]
-    return encode_completions(
-        tokenizer,
-        [item.prompt for item in items for _ in range(2)],
-        [text for item in items for text in (item.chosen, item.rejected)],
-        stopped=[flag for item in items for flag in (item.chosen_stopped, item.rejected_stopped)],
-        where=places,
-    )
+def _sides(items: Sequence[Preference], where: str) -> Iterator[Conversation]:
+    """Chosen and rejected of each preference, in turn."""
+    for number, item in enumerate(items, start=1):
+        place = f"{where}, row {number}"
+        yield Conversation.answered(
+            item.prompt, item.chosen, stopped=item.chosen_stopped, where=f"{place}, chosen"
+        )
+        yield Conversation.answered(
+            item.prompt, item.rejected, stopped=item.rejected_stopped, where=f"{place}, rejected"
+        )
 
 
-def _row(side: tuple[list[int], list[int]], *, label: float) -> Row:
-    row = completion_row(*side)
+def _row(tokens: Tokens, label: float) -> Row:
+    row = completion_of(tokens)
     row.values["label"] = label
     return row

@@ -8,11 +8,13 @@ from typing import Any, Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from ridgeline.data.chat import encode_completions
+from ridgeline.data.bulk import in_bulk
+from ridgeline.data.chat import Conversation, marked
 from ridgeline.data.columns import choose_form, flag
 from ridgeline.data.formats import DataRow, completion_text, number_of, prompt_id, prompt_messages
-from ridgeline.data.units import UnitData
-from ridgeline.models.batch import Unit, completion_row
+from ridgeline.data.tokenise import Tokens
+from ridgeline.data.units import UnitData, completion_of
+from ridgeline.models.batch import Unit
 from ridgeline.schema.errors import DataError
 from ridgeline.schema.records import Message, Preference
 
@@ -36,6 +38,7 @@ class Ranking:
         return len(set(self.ranks)) < len(self.ranks)
 
 
+@in_bulk
 def rankings(rows: Sequence[DataRow], where: str) -> list[Ranking]:
     """``prompt``, ``completions`` (a list), and ``ranks`` (lower is better) or ``scores`` (higher is better).
 
@@ -100,6 +103,7 @@ def as_ranking(preference: Preference, where: str = "") -> Ranking:
     )
 
 
+@in_bulk
 def build_rankings(
     items: Sequence[Ranking],
     tokenizer: PreTrainedTokenizerBase,
@@ -119,19 +123,14 @@ def build_rankings(
         UsageError: the template cannot be used; see ``chat.encode_conversation``.
     """
     data = UnitData()
-    sides = iter(
-        encode_completions(
-            tokenizer,
-            [item.prompt for item in items for _ in item.completions],
-            [text for item in items for text in item.completions],
-            stopped=[stopped for item in items for stopped in item.stopped],
-            where=[
-                f"{item.where}, completions, item {n}"
-                for item in items
-                for n in range(1, len(item.completions) + 1)
-            ],
+    asked = (
+        Conversation.answered(
+            item.prompt, text, stopped=stopped, where=f"{item.where}, completions, item {number}"
         )
+        for item in items
+        for number, (text, stopped) in enumerate(zip(item.completions, item.stopped, strict=True), start=1)
     )
+    sides = marked(tokenizer, asked)
     for index, item in enumerate(items):
         unit = _unit(item, [next(sides) for _ in item.completions])
         if len({row.values["rank"] for row in unit}) < 2:
@@ -144,13 +143,14 @@ def build_rankings(
     return data
 
 
-def _unit(item: Ranking, sides: Sequence[tuple[list[int], list[int]]]) -> Unit:
+def _unit(item: Ranking, sides: Sequence[Tokens]) -> Unit:
     unit: Unit = []
-    seen: set[tuple[int, ...]] = set()
+    seen: set[bytes] = set()
     for number in sorted(range(len(sides)), key=lambda number: item.ranks[number]):
-        if tuple(sides[number][1]) not in seen:
-            seen.add(tuple(sides[number][1]))
-            row = completion_row(*sides[number])
+        row = completion_of(sides[number])
+        completion = row.ids[row.prefix :].tobytes()
+        if completion not in seen:
+            seen.add(completion)
             row.values["rank"] = item.ranks[number]
             unit.append(row)
     return unit

@@ -7,10 +7,12 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from codecs import BOM_UTF8
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ridgeline.data.bulk import in_bulk
 from ridgeline.schema.errors import DataError, UsageError
 
 DataRow = dict[str, Any]
@@ -19,6 +21,7 @@ Source = str | Path | Sequence[Mapping[str, Any]]
 HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(:[\w.-]+)?$")
 
 
+@in_bulk
 def read_rows(source: Source) -> list[DataRow]:
     """All rows of ``source``, in order.
 
@@ -29,8 +32,15 @@ def read_rows(source: Source) -> list[DataRow]:
         UsageError: nothing readable is at that path, or the hub cannot provide that name.
         DataError: malformed or non-UTF-8 content, a row that is no object, no rows at all.
     """
+    return list(iter_rows(source))
+
+
+def iter_rows(source: Source) -> Iterator[DataRow]:
+    """``read_rows`` one by one, for what keeps less than the whole row: JSONL files are read line by line."""
     if not isinstance(source, str | Path):
-        rows = [_as_object(row, "the list of rows", number) for number, row in enumerate(source, start=1)]
+        rows: Iterable[DataRow] = (
+            _as_object(row, "the list of rows", number) for number, row in enumerate(source, start=1)
+        )
     else:
         path = Path(source).expanduser()
         if path.is_dir():
@@ -39,9 +49,12 @@ def read_rows(source: Source) -> list[DataRow]:
             rows = _read_file(path)
         else:
             rows = _read_hub(str(source))
-    if not rows:
+    found = False
+    for row in rows:
+        found = True
+        yield row
+    if not found:
         raise DataError(f"{describe(source)} holds no rows; at least one is needed.")
-    return rows
 
 
 def describe(source: Source) -> str:
@@ -58,11 +71,13 @@ def fingerprint(source: Source) -> str:
     digest = hashlib.sha256()
     path = Path(source).expanduser() if isinstance(source, str | Path) else None
     if path is not None and path.is_file():
-        digest.update(_read_bytes(path))
+        _hash_file(path, digest)
     elif path is not None and path.is_dir():
         for file in sorted(item for item in path.rglob("*") if item.is_file()):
             digest.update(str(file.relative_to(path)).encode())
-            digest.update(hashlib.sha256(_read_bytes(file)).digest())
+            own = hashlib.sha256()
+            _hash_file(file, own)
+            digest.update(own.digest())
     else:
         for row in read_rows(source):
             digest.update(json.dumps(row, sort_keys=True, default=str).encode())
@@ -73,33 +88,51 @@ def _looks_like_path(text: str) -> bool:
     return Path(text).suffix.lower() in READERS or HUB_ID.match(text) is None
 
 
-def _read_file(path: Path) -> list[DataRow]:
-    content = _read_bytes(path)
+def _read_file(path: Path) -> Iterable[DataRow]:
     reader = READERS.get(path.suffix.lower())
     if reader is None:
+        _read_bytes(path)  # a file that cannot be read has the first word
         raise UsageError(f"cannot tell the format of {path}; use a file that ends in {', '.join(READERS)}.")
-    return reader(content, path)
+    return reader(path)
 
 
 def _read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}; check the path.") from None
+        raise _unreadable(path, error) from None
 
 
-def _text(content: bytes, path: Path) -> str:
+def _lines(path: Path) -> Iterator[bytes]:
     try:
-        return content.decode("utf-8-sig")
+        with path.open("rb") as file:
+            yield from file
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _hash_file(path: Path, digest: hashlib._Hash) -> None:
+    for line in _lines(path):
+        digest.update(line)
+
+
+def _unreadable(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"cannot read {path}: {error.strerror}; check the path.")
+
+
+def _text(content: bytes, path: Path, line: int = 1) -> str:
+    """``content``, which begins with line ``line`` of the file."""
+    try:
+        return content.decode("utf-8-sig" if line == 1 else "utf-8")
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}, line {line}: not UTF-8 text; convert the file to UTF-8.") from None
+        number = line + content[: error.start].count(b"\n")
+        raise DataError(f"{path}, line {number}: not UTF-8 text; convert the file to UTF-8.") from None
 
 
-def _read_jsonl(content: bytes, path: Path) -> list[DataRow]:
-    rows = []
-    # Not splitlines: JSON strings may hold U+2028 and its like unescaped.
-    for number, line in enumerate(_text(content, path).split("\n"), start=1):
+def _read_jsonl(path: Path) -> Iterator[DataRow]:
+    # Lines of bytes end with a newline only: JSON strings may hold U+2028 and its like unescaped.
+    for number, content in enumerate(_lines(path), start=1):
+        line = _text(content, path, number)
         if not line.strip():
             continue
         try:
@@ -107,16 +140,15 @@ def _read_jsonl(content: bytes, path: Path) -> list[DataRow]:
         except (json.JSONDecodeError, RecursionError) as error:
             reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
             raise DataError(f"{path}, line {number}: not valid JSON ({reason}).") from None
-        rows.append(_as_object(value, str(path), number, unit="line"))
-    return rows
+        yield _as_object(value, str(path), number, unit="line")
 
 
-def _read_json(content: bytes, path: Path) -> list[DataRow]:
-    text = _text(content, path)
-    if not text.lstrip().startswith("["):
-        return _read_jsonl(content, path)
+def _read_json(path: Path) -> Iterable[DataRow]:
+    first = next((line for line in _lines(path) if line.removeprefix(BOM_UTF8).strip()), b"")
+    if not first.removeprefix(BOM_UTF8).lstrip().startswith(b"["):
+        return _read_jsonl(path)
     try:
-        values = json.loads(text)
+        values = json.loads(_text(_read_bytes(path), path))
     except (json.JSONDecodeError, RecursionError) as error:
         where = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "line 1"
         reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
@@ -124,7 +156,8 @@ def _read_json(content: bytes, path: Path) -> list[DataRow]:
     return [_as_object(value, str(path), number) for number, value in enumerate(values, start=1)]
 
 
-def _read_csv(content: bytes, path: Path) -> list[DataRow]:
+def _read_csv(path: Path) -> list[DataRow]:
+    content = _read_bytes(path)
     reader = csv.DictReader(io.StringIO(_text(content, path), newline=""), strict=True)
     rows = []
     limit = csv.field_size_limit(max(len(content), 1))  # the default refuses a long text
@@ -144,13 +177,14 @@ def _read_csv(content: bytes, path: Path) -> list[DataRow]:
     return rows
 
 
-def _read_parquet(content: bytes, path: Path) -> list[DataRow]:
+def _read_parquet(path: Path) -> Iterator[DataRow]:
     import pyarrow
     from pyarrow import parquet
 
+    content = pyarrow.BufferReader(_read_bytes(path))
     try:
-        table = parquet.read_table(pyarrow.BufferReader(content))
-        return [dict(row) for row in table.to_pylist()]
+        for batch in parquet.ParquetFile(content).iter_batches():
+            yield from batch.to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{path} is not a readable Parquet file ({_first_line(error)}).") from None
 
@@ -164,7 +198,7 @@ READERS = {
 }
 
 
-def _read_folder(folder: Path) -> list[DataRow]:
+def _read_folder(folder: Path) -> Iterable[DataRow]:
     if (folder / "dataset_dict.json").is_file() or (folder / "dataset_info.json").is_file():
         return _read_saved(folder)
     files = sorted(file for file in folder.iterdir() if file.is_file() and file.suffix.lower() in READERS)
@@ -172,7 +206,7 @@ def _read_folder(folder: Path) -> list[DataRow]:
         raise UsageError(
             f"the folder {folder} holds no data file; it needs one that ends in {', '.join(READERS)}."
         )
-    return [row for file in files for row in _read_file(file)]
+    return (row for file in files for row in _read_file(file))
 
 
 def _read_saved(folder: Path) -> list[DataRow]:

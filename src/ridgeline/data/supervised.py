@@ -10,8 +10,10 @@ from typing import Literal
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from ridgeline.data.chat import Encoded, TrainOn, encode_conversations
+from ridgeline.data.bulk import in_bulk
+from ridgeline.data.chat import Conversation, TrainOn, marked
 from ridgeline.data.formats import Instruction
+from ridgeline.data.tokenise import Tokens
 from ridgeline.models.batch import Row
 from ridgeline.schema.errors import DataError
 
@@ -47,6 +49,7 @@ class SupervisedData:
         return sum(len(row.targets) for row in self.rows)
 
 
+@in_bulk
 def build(
     items: Sequence[Instruction],
     tokenizer: PreTrainedTokenizerBase,
@@ -66,21 +69,21 @@ def build(
         UsageError: the template cannot be used; see ``chat.encode_conversation``.
     """
     data = SupervisedData()
-    places = [item.where for item in items]
-    encoded = encode_conversations(tokenizer, [item.messages for item in items], train_on, where=places)
-    for index, item in enumerate(encoded):
-        if len(item.ids) > max_length and overlong == "error":
-            raise DataError(too_long(places[index], len(item.ids), max_length, '"drop" or "truncate"'))
-        if len(item.ids) > max_length and overlong == "drop":
+    asked = (Conversation(item.messages, train_on, where=item.where) for item in items)
+    for index, (item, tokens) in enumerate(zip(items, marked(tokenizer, asked), strict=True)):
+        length = len(tokens.ids)
+        if length > max_length and overlong == "error":
+            raise DataError(too_long(item.where, length, max_length, '"drop" or "truncate"'))
+        if length > max_length and overlong == "drop":
             data.left_out[index] = TOO_LONG
             continue
-        row = _row(item, max_length)
-        if items[index].weight != 1:
-            row.values["weight"] = items[index].weight
+        row = _row(tokens, max_length)
+        if item.weight != 1:
+            row.values["weight"] = item.weight
         if len(row.targets) == 0:
             data.left_out[index] = NOTHING_LEFT
             continue
-        data.truncated += len(item.ids) > max_length
+        data.truncated += length > max_length
         data.rows.append(row)
         data.source.append(index)
     if not data.rows:
@@ -97,7 +100,12 @@ def too_long(where: str, length: int, max_length: int, choices: str) -> str:
     )
 
 
-def _row(encoded: Encoded, max_length: int) -> Row:
-    targets = np.flatnonzero(encoded.trained[:max_length]).astype(np.int64)
+def _row(tokens: Tokens, max_length: int) -> Row:
+    ids = tokens.ids[:max_length].astype(np.int64)
     # The first token has none before it to be predicted from.
-    return Row(np.asarray(encoded.ids[:max_length], dtype=np.int64), targets[targets > 0])
+    turns = [
+        np.arange(max(first, 1), min(last, len(ids)), dtype=np.int64)
+        for first, last in tokens.spans
+        if first < len(ids)
+    ]
+    return Row(ids, np.concatenate(turns) if turns else np.empty(0, dtype=np.int64))

@@ -6,9 +6,19 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+
 from ridgeline.data.supervised import TOO_LONG, too_long
-from ridgeline.models.batch import Unit
+from ridgeline.data.tokenise import Tokens
+from ridgeline.models.batch import Row, Unit
 from ridgeline.schema.errors import DataError
+
+
+def completion_of(tokens: Tokens) -> Row:
+    """A row whose scored positions are the whole completion, behind its prompt."""
+    prefix = tokens.spans[0][0]
+    ids = tokens.ids.astype(np.int64)
+    return Row(ids, np.arange(prefix, len(ids), dtype=np.int64), prefix=prefix)
 
 
 @dataclass(slots=True)

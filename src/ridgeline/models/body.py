@@ -1,4 +1,4 @@
-"""The forward pass of a known decoder over whole texts, on fused kernels; for sampling there is `rollout/native`.
+"""The forward pass of a known decoder over whole texts, on fused kernels (sampling: `rollout/native`).
 
 Everything between the matrix products is one kernel each way, attention runs text by text without padding,
 and a shared prompt is read once. Any other model runs its own forward pass; `models/forward.py` chooses.
@@ -7,7 +7,7 @@ and a shared prompt is read once. Any other model runs its own forward pass; `mo
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
@@ -19,12 +19,14 @@ from ridgeline.models.products import embed, product
 Angles = dict[str, tuple[Tensor, Tensor]]
 
 
-def fused_body(backbone: PreTrainedModel) -> Body | None:
+def fused_body(backbone: nn.Module) -> Body | None:
     """The parts of ``backbone`` if `read` can run it here: a known family, on a CPU, with the kernels.
 
     None where its weights are in several formats. Found anew each time (a millisecond), as an adapter may
     have come in since.
     """
+    if not isinstance(backbone, PreTrainedModel):
+        return None
     parameters = list(backbone.parameters())
     if not learn.available(parameters[0]) or len({each.dtype for each in parameters}) > 1:
         return None

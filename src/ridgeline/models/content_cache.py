@@ -28,7 +28,7 @@ DAY = 24 * 3600.0
 
 
 def key_of(parts: Iterable[object]) -> str:
-    """32 hexadecimal digits that depend on every part (bytes, or what ``str`` makes of it) and their order."""
+    """32 hexadecimal digits that depend on every part (bytes, or its ``str``) and on their order."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         data = part if isinstance(part, bytes) else str(part).encode()

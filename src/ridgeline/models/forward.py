@@ -23,7 +23,7 @@ HEAD_CHUNK = 1024
 """Scored positions whose logits exist at one time: [1024, 49152] float32 is 200 MB."""
 
 
-def read_rows(backbone: PreTrainedModel, batch: MicroBatch, *, packed: bool) -> tuple[torch.Tensor, Layout]:
+def read_rows(backbone: nn.Module, batch: MicroBatch, *, packed: bool) -> tuple[torch.Tensor, Layout]:
     """Last hidden states of every row, flattened to ``[R * L, H]``, and where each token stands in them."""
     layout = lay_out(batch, packed=packed, texts=allowed(backbone))
     if layout.texts is None:
@@ -31,6 +31,7 @@ def read_rows(backbone: PreTrainedModel, batch: MicroBatch, *, packed: bool) -> 
     body = fused_body(backbone)
     if body is not None:
         return read(body, layout.ids_RL[0], layout.positions_RL[0], layout.texts), layout
+    assert isinstance(backbone, PreTrainedModel)
     with attending_to(backbone, layout.texts):
         return hidden_states(backbone, layout), layout
 

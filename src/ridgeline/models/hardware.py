@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import platform
 import time
+from pathlib import Path
 
 import torch
 
@@ -61,13 +62,21 @@ def _product_seconds(dtype: torch.dtype) -> float:
     return time.perf_counter() - start
 
 
+def cpu_name() -> str:
+    """The processor as it calls itself; on Linux ``platform`` does not know."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
 def describe(device: torch.device, dtype: torch.dtype) -> dict[str, str | int | float | bool]:
     """What ``environment.json`` records about the machine."""
     return {
         "device": str(device),
         "device_verified": device.type in VERIFIED_DEVICES,
         "dtype": str(dtype).removeprefix("torch."),
-        "cpu": platform.processor() or platform.machine(),
+        "cpu": cpu_name(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "bfloat16_speedup": round(bfloat16_speedup(), 2) if device.type == "cpu" else 0.0,
         "threads": torch.get_num_threads(),

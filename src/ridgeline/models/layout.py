@@ -23,7 +23,7 @@ from ridgeline.models.packing import pack
 
 @dataclass(slots=True)
 class Layout:
-    """Ids and positions ``[R, L]``; a token sees ``allowed`` ``[R, L, L]``, its ``texts``, or all before it."""
+    """Ids and positions ``[R, L]``; a token sees ``allowed`` ``[R, L, L]``, its ``texts``, or all before."""
 
     ids_RL: torch.Tensor
     positions_RL: torch.Tensor

@@ -1,8 +1,8 @@
 """Linear layers read side by side, with a gradient of the weights that this CPU forms fast.
 
-oneDNN multiplies [in, T] x [T, out] about twice as fast as [out, T] x [T, in] when the left side has first been
-laid across (bfloat16, AMX: 2.4 to 3.0 against 1.2 to 1.5 TFLOP/s), so the smaller operand is, and the gradient
-comes out across.
+oneDNN multiplies [in, T] x [T, out] about twice as fast as [out, T] x [T, in] when the left side has first
+been laid across (bfloat16, AMX: 2.4 to 3.0 against 1.2 to 1.5 TFLOP/s), so the smaller operand is, and the
+gradient comes out across.
 """
 
 from __future__ import annotations
@@ -24,15 +24,19 @@ Context = Any
 def product(x: Tensor, linears: Sequence[nn.Linear]) -> Tensor:
     """``[T, in] -> [T, sum of outs]``: what ``linears`` make of ``x``, one beside the other."""
     weights = [linear.weight for linear in linears]
-    biases = [linear.bias for linear in linears if linear.bias is not None]
-    out: Tensor = _Product.apply(x, *weights)
+    biases: list[Tensor] = [linear.bias for linear in linears if linear.bias is not None]
+    out: Tensor = (
+        _Product.apply(x, *weights)  # type: ignore[no-untyped-call]
+        if torch.is_grad_enabled()
+        else functional.linear(x, _beside(weights))
+    )
     return out if not biases else out + torch.cat(biases)
 
 
 def embed(ids_T: Tensor, embedding: nn.Module) -> Tensor:
     """``[T] -> [T, H]``; a plain embedding sends its gradient to its rows alone."""
     if type(embedding) is nn.Embedding and torch.is_grad_enabled() and gradient_sum(embedding.weight):
-        out: Tensor = _Embedding.apply(ids_T, embedding.weight)
+        out: Tensor = _Embedding.apply(ids_T, embedding.weight)  # type: ignore[no-untyped-call]
         return out
     result: Tensor = embedding(ids_T)
     return result

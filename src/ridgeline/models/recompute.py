@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from ridgeline.models.text_attention import recomputing_contexts
 from ridgeline.schema.errors import UsageError
 
 
@@ -38,7 +40,8 @@ def enable_recomputing(module: nn.Module) -> None:
             raise UsageError(
                 f"{type(model).__name__} does not support gradient checkpointing; remove work.checkpointing."
             )
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        contexts = partial(recomputing_contexts, model)
+        model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": contexts})
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Log-probs of given tokens, from the states that enter a plain head: logits are made, read and let go.
 
-Logits exist in the working format, for as many positions at a time as fit a budget, and one kernel reads off a
-row all that is asked of it. They are kept for the way back while all of them fit the budget, and made again
+Logits exist in the working format, for as many positions at a time as fit a budget, and one kernel reads off
+a row all that is asked of it. They are kept for the way back while all of them fit the budget, and made again
 otherwise.
 """
 
@@ -50,7 +50,7 @@ def scored_logprobs(
     """
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature = {temperature} must be a finite number above 0")
-    logp_S, entropy_S, collision_S = _Scored.apply(
+    logp_S, entropy_S, collision_S = _Scored.apply(  # type: ignore[no-untyped-call]
         hidden_SH.contiguous(), weight_VH, ids_S, temperature, entropy, collision
     )
     return logp_S, entropy_S, collision_S

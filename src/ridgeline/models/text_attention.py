@@ -1,13 +1,13 @@
 """Attention text by text for any model of transformers, through its attention interface.
 
-`attending_to(backbone, texts)` makes the model's own forward pass attend within the texts that are laid end to
-end in its one row, without mask and without padding.
+`attending_to(backbone, texts)` makes the model's own forward pass attend within the texts that are laid end
+to end in its one row, without mask and without padding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -26,12 +26,18 @@ _MORE = ("s_aux", "position_bias", "indices", "block_indices")
 
 
 def allowed(backbone: nn.Module) -> bool:
-    """Whether ``backbone`` may be tried; what its attention really does is probed (`models/probe.py`)."""
+    """Whether ``backbone`` may be tried; what its attention really does is probed (`models/probe.py`).
+
+    Families that do more than `attend_texts` stay with a mask.
+    """
     if not isinstance(backbone, PreTrainedModel) or not available(next(backbone.parameters())):
         return False
     if not backbone._supports_attention_backend:  # its attention would never ask for `_attend`
         return False
-    return getattr(backbone.config, "attn_logit_softcapping", None) is None
+    capped = getattr(backbone.config, "attn_logit_softcapping", None) is not None
+    narrow_values = getattr(backbone.config, "v_head_dim", None) is not None
+    sinks = any(hasattr(part, "sinks") for part in backbone.modules())
+    return not (capped or narrow_values or sinks)
 
 
 @contextmanager
@@ -46,6 +52,12 @@ def attending_to(backbone: PreTrainedModel, texts: Texts) -> Iterator[None]:
     finally:
         config._attn_implementation = own
         _texts.reset(token)
+
+
+def recomputing_contexts(backbone: PreTrainedModel) -> tuple[AbstractContextManager[None], ...]:
+    """For `torch.utils.checkpoint`: a layer that is computed again on the way back reads the same texts."""
+    texts = _texts.get(None)
+    return nullcontext(), nullcontext() if texts is None else attending_to(backbone, texts)
 
 
 def _attend(

@@ -7,7 +7,18 @@ from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant"]
 StopReason = Literal["stop", "length"]
-"""``stop``: the model emitted a stop token. ``length``: it was cut at the limit."""
+"""``stop``: the model emitted a stop token or a stop string. ``length``: it was cut at the limit."""
+RESHAPING: dict[str, Any] = {
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "logit_bias": {},
+}
+"""What makes the distribution drawn from another one than the model's own at a temperature, and the values
+that do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +34,11 @@ class Sample:
     """One completion as it was sampled: the record of truth, never re-tokenised.
 
     ``logprobs`` are nats per completion token under exactly the distribution the token was drawn from
-    (tempered and truncated). ``generated`` says per completion token whether the policy wrote it (True) or
-    an environment did. ``rewards`` holds the named components; None means "not applicable" or failed.
+    (biased, penalised, tempered and truncated as the fields from ``temperature`` to ``logit_bias`` say).
+    ``text`` ends before the stop token or the stop string; the tokens are all there. ``stop_string`` is the
+    one that ended it, "" where none did. ``generated`` says per completion token whether the policy wrote
+    it (True) or an environment did. ``rewards`` holds the named components; None means "not applicable" or
+    failed.
     ``step_rewards`` holds, with process supervision, for every step the completion token that ends it (from
     0) and its reward.
     """
@@ -40,6 +54,12 @@ class Sample:
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: dict[str, float] = field(default_factory=dict)
+    stop_string: str = ""
     weight_version: int = 0
     row: dict[str, Any] = field(default_factory=dict)
     rewards: dict[str, float | None] = field(default_factory=dict)
@@ -51,6 +71,11 @@ class Sample:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def reshaping(drawn: Any) -> list[str]:
+    """Options of a `Sample` or a `Sampling` by which log-probs do not compare with those of a model."""
+    return [name for name, off in RESHAPING.items() if getattr(drawn, name) != off]
 
 
 @dataclass(frozen=True, slots=True)

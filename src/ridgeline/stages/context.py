@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,11 +17,11 @@ from ridgeline.models.load import LanguageModel, load_model
 from ridgeline.models.probe import head_is_known, supports_packing
 from ridgeline.models.score_model import ScoreModel, load_score_model
 from ridgeline.rollout.draws import text_key
-from ridgeline.rollout.native import new_sampler
+from ridgeline.rollout.native import NATIVE, new_sampler
 from ridgeline.rollout.request import PromptRequest
 from ridgeline.schema.errors import UsageError
 from ridgeline.schema.recipe import Recipe
-from ridgeline.schema.run_folder import RunFolder, StageFolder
+from ridgeline.schema.run_folder import RunFolder, StageFolder, write_atomic
 from ridgeline.schema.stages.common import Adapter, Optimiser, Work
 from ridgeline.training.engine import Forward
 from ridgeline.training.interrupts import StopRequest
@@ -40,6 +41,7 @@ class StageContext:
     stop: StopRequest
     device: torch.device
     dtype: torch.dtype
+    samplers_told: set[str] = field(default_factory=set)
 
     @property
     def seed(self) -> int:
@@ -100,7 +102,8 @@ class StageContext:
         )
         if work.layout == "packed" and not supports_packing(model.module, longest):
             raise UsageError('this model does not support work.layout = "packed"; use "auto".')
-        sampler, _ = new_sampler(model.module, model.tokenizer, stop_ids(model))
+        sampler, which = new_sampler(model.module, model.tokenizer, stop_ids(model))
+        self._record_sampler(role, which)
         engine.add(
             role,
             model.module,
@@ -112,6 +115,17 @@ class StageContext:
             recompute=work.checkpointing and optimiser is not None,
             persistent=persistent,
         )
+
+    def _record_sampler(self, role: str, which: str) -> None:
+        """Into ``environment.json``; and a line for the user, once, where it is the slower one."""
+        path = self.run.path / "environment.json"
+        if path.is_file():
+            environment = json.loads(path.read_text(encoding="utf-8"))
+            environment.setdefault("samplers", {}).setdefault(self.folder.name, {})[role] = which
+            write_atomic(path, json.dumps(environment, indent=1) + "\n")
+        if which != NATIVE and which not in self.samplers_told:
+            self.samplers_told.add(which)
+            self.warn(f"the {role} is sampled by the slower sampler: {which}")
 
     def _add_adapter(self, model: LanguageModel, adapter: Adapter) -> None:
         from ridgeline.models.adapters import add_adapter, trainable_share

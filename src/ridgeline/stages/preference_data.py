@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ridgeline.data.chat import encode_completions
 from ridgeline.data.formats import preferences, prompt_id
 from ridgeline.data.pairs import build_pairs
-from ridgeline.data.sources import read_rows
+from ridgeline.data.sources import iter_rows
 from ridgeline.data.split import holdout
 from ridgeline.models.batch import Unit, completion_row
 from ridgeline.models.load import LanguageModel
@@ -46,10 +46,10 @@ def pair_sets(
     context.observer.phase("preparing data")
     if context.is_stage(source):
         source = str(context.output_of(source).path / OUTPUT)
-    rows = preferences(read_rows(source), source)
+    rows = preferences(iter_rows(source), source)
     _check_columns(rows, objective, source)
     if isinstance(config.heldout, str):
-        heldout = preferences(read_rows(config.heldout), config.heldout)
+        heldout = preferences(iter_rows(config.heldout), config.heldout)
         _check_columns(heldout, objective, config.heldout)
     else:
         rows, heldout = holdout(rows, config.heldout, _prompt, context.seed)

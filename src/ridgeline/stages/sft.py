@@ -7,7 +7,7 @@ from typing import Any
 
 from ridgeline.data.formats import Instruction, instructions
 from ridgeline.data.order import batch_indices
-from ridgeline.data.sources import read_rows
+from ridgeline.data.sources import iter_rows
 from ridgeline.data.split import holdout
 from ridgeline.data.supervised import SupervisedData, build
 from ridgeline.models.forward import PolicyForward
@@ -54,9 +54,9 @@ def _datasets(
     context: StageContext, config: SftStage, model: LanguageModel
 ) -> tuple[SupervisedData, SupervisedData]:
     context.observer.phase("preparing data")
-    rows = instructions(read_rows(config.data), config.data)
+    rows = instructions(iter_rows(config.data), config.data)
     if isinstance(config.heldout, str):
-        heldout = instructions(read_rows(config.heldout), config.heldout)
+        heldout = instructions(iter_rows(config.heldout), config.heldout)
     else:
         rows, heldout = holdout(rows, config.heldout, _first_words, context.seed)
     sets = [

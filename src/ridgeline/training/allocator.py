@@ -1,8 +1,8 @@
-"""Tell glibc to keep large blocks instead of returning them to the kernel at every use, and to use huge pages.
+"""Tell glibc to keep large blocks instead of giving them back to the kernel, and to use huge pages.
 
 A training step allocates and frees the same large temporaries over and over; by default each is unmapped and
-page-faulted again, 4 KB at a time. So nothing is given back, and the heap grows in pages of 2 MB where the kernel has
-them. Nothing here runs at import.
+page-faulted again, 4 KB at a time. So nothing is given back, and the heap grows in pages of 2 MB where the
+kernel has them. Nothing here runs at import.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 _MADV_HUGEPAGE = 14
 _HUGE = 2**21
 _SHARE, _MOST = 0.5, 16 * 2**30
-"""Of the machine's memory, and bytes at most, that the heap is laid out for; none of it is taken before it is used."""
+"""Of the machine's memory, and bytes at most, that the heap is laid out for; none is taken before its use."""
 
 
 def tune_allocator() -> str:
@@ -41,7 +41,7 @@ def tune_allocator() -> str:
 
 
 def _lay_out_heap(libc: ctypes.CDLL) -> bool:
-    """Ask for huge pages where the heap is going to be: a large block is taken, marked and given back, untouched."""
+    """Ask for huge pages where the heap will be: a large block is taken, marked and given back, untouched."""
     size = min(int(_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")), _MOST)
     if not _huge_pages_on_request():
         return False
@@ -52,7 +52,7 @@ def _lay_out_heap(libc: ctypes.CDLL) -> bool:
     if not block:
         return False
     first = -(-block // _HUGE) * _HUGE
-    marked = libc.madvise(first, (block + size - first) // _HUGE * _HUGE, _MADV_HUGEPAGE) == 0
+    marked: bool = libc.madvise(first, (block + size - first) // _HUGE * _HUGE, _MADV_HUGEPAGE) == 0
     libc.free(block)
     return marked
 

@@ -1,7 +1,8 @@
 """AdamW on float32 master weights, whatever the format of the working weights.
 
 Updates of size lr are lost when weights are bfloat16: at lr 1e-5, 98 % of this library's embedded model would
-not move. Gradients are therefore added up in float32 too, micro-batch by micro-batch (`models/gradient_sum.py`).
+not move. Gradients are therefore added up in float32 too, micro-batch by micro-batch, mostly where they are
+made (`models/gradient_sum.py`).
 """
 
 from __future__ import annotations

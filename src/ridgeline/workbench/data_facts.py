@@ -19,6 +19,7 @@ from ridgeline.data.steps import Solution
 from ridgeline.schema.records import Message, Preference
 from ridgeline.schema.reward_kinds import RewardLoss
 from ridgeline.stages.reward_model_data import read_items
+from ridgeline.workbench.shapes import Shape
 
 LOOKED_AT = 200
 """Rows that are tokenised to learn a mean length."""
@@ -38,17 +39,21 @@ class DataFacts:
     counted: bool = True
     """False where the source is not on this machine and the numbers are assumptions."""
     sides: float = 1.0
+    prompt: float = 0.0
+    """Of ``tokens`` those that are read and not learned."""
 
     @property
-    def row_tokens(self) -> float:
-        return self.sides * self.tokens
+    def shape(self) -> Shape:
+        """What a row becomes: all its completions after one prompt."""
+        return Shape(self.prompt, self.tokens - self.prompt, self.sides)
 
 
 def assumed(kind: str) -> DataFacts:
     """What is taken for data that is not on this machine."""
     if kind in (PROMPT, ASKED):
-        return DataFacts(200, 32.0, False)
-    return DataFacts(1000, 256.0, False, 2.0 if kind in (PREFERENCE, "bradley_terry", *_RANKINGS) else 1.0)
+        return DataFacts(200, 32.0, False, prompt=32.0)
+    pairs = kind in (PREFERENCE, "bradley_terry", *_RANKINGS)
+    return DataFacts(1000, 256.0, False, 2.0 if pairs else 1.0, 0.0 if kind == TEXT else 64.0)
 
 
 _RANKINGS = ("grouped", "plackett_luce")
@@ -66,20 +71,23 @@ def data_facts(source: str, kind: str, tokenizer: PreTrainedTokenizerBase) -> Da
     part = rows[:LOOKED_AT]
     if kind in (PROMPT, ASKED):
         lengths = [len(ids) for ids in encode_prompts(tokenizer, _asked(part, source, kind))]
-        return DataFacts(len(rows), sum(lengths) / len(lengths))
+        mean = sum(lengths) / len(lengths)
+        return DataFacts(len(rows), mean, prompt=mean)
     if kind == TEXT and "text" in part[0]:
         lengths = [len(ids) for ids in tokenizer([str(row["text"]) for row in part])["input_ids"]]
         return DataFacts(len(rows), sum(lengths) / len(lengths))
     units = _conversations(part, source, kind)
     conversations = [conversation for unit in units for conversation in unit]
-    lengths = [len(each.ids) for each in encode_conversations(tokenizer, conversations, "last")]
+    encoded = encode_conversations(tokenizer, conversations, "last")
+    lengths = [len(each.ids) for each in encoded]
+    prompt = 0.0 if kind == TEXT else sum(int((~each.trained).sum()) for each in encoded) / len(encoded)
     sides, per_row = len(lengths) / len(units), len(units) / len(part)
-    return DataFacts(round(len(rows) * per_row), sum(lengths) / len(lengths), sides=sides)
+    return DataFacts(round(len(rows) * per_row), sum(lengths) / len(lengths), sides=sides, prompt=prompt)
 
 
 def taken_apart(pairs: DataFacts) -> DataFacts:
     """The completions of preference pairs, one by one."""
-    return DataFacts(math.ceil(pairs.rows * pairs.sides), pairs.tokens, pairs.counted)
+    return DataFacts(math.ceil(pairs.rows * pairs.sides), pairs.tokens, pairs.counted, prompt=pairs.prompt)
 
 
 def _asked(rows: Sequence[formats.DataRow], source: str, kind: str) -> list[Conversation]:

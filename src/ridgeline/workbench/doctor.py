@@ -10,7 +10,7 @@ from ridgeline.models.hardware import resolve_device, resolve_dtype
 from ridgeline.models.load import LanguageModel
 from ridgeline.schema.errors import RidgelineError
 from ridgeline.schema.recipe import Recipe
-from ridgeline.schema.records import Sample
+from ridgeline.schema.records import RESHAPING, Sample
 from ridgeline.schema.stages import (
     CollectStage,
     DistillStage,
@@ -108,7 +108,7 @@ def _drawing_of(recipe: Recipe) -> Drawing | None:
     chosen = next((drawing for drawing in found if drawing.reward), next(iter(found), None))
     if chosen is None:
         return None
-    return replace(chosen, sampling=chosen.sampling.model_copy(update={"top_p": 1.0, "top_k": 0}))
+    return replace(chosen, sampling=chosen.sampling.model_copy(update=RESHAPING))
 
 
 def _drawing(stage: Stage) -> Drawing | None:

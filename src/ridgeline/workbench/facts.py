@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.pytorch_utils import Conv1D
 
 from ridgeline.data.template import apply_template
+from ridgeline.models.architecture import Unsupported, architecture_of
 from ridgeline.models.embedded import EMBEDDED_NAME
 from ridgeline.models.load import load_tokenizer, model_config
 from ridgeline.models.quiet import quiet_transformers
@@ -34,6 +35,10 @@ class ModelFacts:
     vocabulary: int
     linears: Mapping[str, tuple[int, int]] = field(default_factory=dict, repr=False)
     """Inputs and outputs of every linear layer but the head, by name: what an adapter may be put into."""
+    config: Any = field(default=None, repr=False, compare=False)
+    """Its configuration, as transformers has it."""
+    native: bool = False
+    """Whether the native sampler knows its architecture."""
 
     @property
     def per_layer(self) -> float:
@@ -59,7 +64,8 @@ class ModelFacts:
         return lengths + sum(adapter.rank * (inputs + outputs) for inputs, outputs in chosen)
 
     def as_dict(self) -> dict[str, int]:
-        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "linears"}
+        counts = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in counts.items() if type(value) is int}
 
 
 def _is_target(name: str, targets: str | list[str]) -> bool:
@@ -75,7 +81,11 @@ def model_facts(name: str) -> ModelFacts:
     Raises:
         UsageError: the model is not on this machine, or its configuration names no layers.
     """
-    config = _local_config(name)
+    return facts_of(_local_config(name))
+
+
+def facts_of(config: Any) -> ModelFacts:
+    """Facts of the causal language model of ``config``."""
     text = config.get_text_config()
     with torch.device("meta"), quiet_transformers():
         module = AutoModelForCausalLM.from_config(config)
@@ -93,7 +103,17 @@ def model_facts(name: str) -> ModelFacts:
         kv_width=int(getattr(text, "num_key_value_heads", None) or heads) * int(width),
         vocabulary=int(text.vocab_size),
         linears=_linears(module),
+        config=config,
+        native=_is_native(module),
     )
+
+
+def _is_native(module: Any) -> bool:
+    try:
+        architecture_of(module)
+    except Unsupported:
+        return False
+    return True
 
 
 def _linears(module: Any) -> dict[str, tuple[int, int]]:

@@ -10,7 +10,7 @@ from typing import Any
 from ridgeline.rewards.combine import TOTAL
 from ridgeline.rollout.store import read_samples
 from ridgeline.schema.errors import DataError, UsageError, nearest
-from ridgeline.schema.records import Sample
+from ridgeline.schema.records import Sample, reshaping
 from ridgeline.schema.run_folder import RunFolder, StageFolder
 
 STEPS = "step-*.parquet"
@@ -144,10 +144,11 @@ def _check(sample: Sample, where: str) -> None:
         raise DataError(f"{where}: completion_ids, logprobs and generated differ in length.")
     if not all(isinstance(logp, float) and math.isfinite(logp) for logp in sample.logprobs):
         raise DataError(f"{where}: a log-prob is missing or not finite.")
-    if sample.temperature == 0 or sample.top_p < 1 or sample.top_k > 0:
+    if sample.temperature == 0 or reshaping(sample):
+        names = ["temperature", *reshaping(sample)]
+        values = ", ".join(f"{name} = {getattr(sample, name)}" for name in names)
         raise DataError(
-            f"{where}: temperature = {sample.temperature:g}, top_p = {sample.top_p:g}, "
-            f"top_k = {sample.top_k}; a policy's log-probs do not compare with those of such a sampler."
+            f"{where}: {values}; a policy's log-probs do not compare with those of such a sampler."
         )
 
 

@@ -12,7 +12,7 @@ from ridgeline.models.hardware import resolve_device, resolve_dtype
 from ridgeline.models.load import LanguageModel
 from ridgeline.models.load import load_model as load_by_name
 from ridgeline.rewards.combine import RewardSet, function_reward
-from ridgeline.rollout.native import new_sampler
+from ridgeline.rollout.native import NATIVE, new_sampler
 from ridgeline.rollout.request import PromptRequest
 from ridgeline.schema.errors import UsageError
 from ridgeline.schema.records import Message, Sample
@@ -50,7 +50,7 @@ def sample(
     """Completions in prompt-major order; ``rows`` are the columns that rewards may read, one dict per prompt.
 
     Raises:
-        UsageError: no prompt.
+        UsageError: no prompt, or a bias on what is not one token of the model.
         DataError: a prompt that is no conversation ending with the user, or one beyond the model's positions.
     """
     if not prompts:
@@ -66,6 +66,12 @@ def sample(
     ]
     sampler, _ = new_sampler(model.module, model.tokenizer, stop_ids(model))
     return sampler(requests, sampling, seed=seed, step=0)
+
+
+def slower_sampler(model: LanguageModel) -> str | None:
+    """Which sampler `sample` uses and why, for the user, where that is not the native one."""
+    _, which = new_sampler(model.module, model.tokenizer, stop_ids(model))
+    return None if which == NATIVE else f"sampled by the slower sampler: {which}"
 
 
 def as_messages(prompt: Prompt, where: str) -> list[Message]:

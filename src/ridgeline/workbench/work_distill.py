@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from ridgeline.schema.stages import DistillStage
-from ridgeline.workbench.costs import Setting, StageWork, evaluations, micro_batches, sampled_at_once
+from ridgeline.workbench.costs import Setting, StageWork, adapter_of, evaluations, micro_batches
+from ridgeline.workbench.data_facts import DataFacts
+from ridgeline.workbench.facts import ModelFacts
+from ridgeline.workbench.shapes import Shape
+
+ASKING = "asking the teacher"
 
 
 def distill(stage: DistillStage, setting: Setting) -> StageWork:
     """Batches of text, each seen by the student and its teachers."""
-    whole, new = setting.data[stage.data], stage.sampling.max_new_tokens
+    whole = setting.data[stage.data]
     rows, held = setting.split(whole, stage.heldout)
     per_step = min(stage.rows_per_step, max(rows, 1))
+    updates = stage.updates_per_rollout
     measured = evaluations(stage.steps, stage.evaluate_every)
-    work = StageWork(prompt_tokens=whole.tokens)
+    work = StageWork(prompt_tokens=whole.tokens, steps=stage.steps * updates)
+    work.units, work.at_most = (
+        max(1, per_step // updates),
+        stage.mode != "offline" and setting.mean_tokens is None,
+    )
+    limit = float(stage.sampling.max_new_tokens)
+    work.shape, shape = _shape(stage, whole, limit), _shape(stage, whole, setting.written(stage.sampling))
     work.counts = {
         "rows": rows,
         "held-out rows": held.rows,
@@ -20,40 +32,50 @@ def distill(stage: DistillStage, setting: Setting) -> StageWork:
         "batches": stage.steps,
         "rows per batch": per_step,
         "passes over the rows": round(stage.steps * per_step / max(rows, 1), 2),
-        "optimizer steps": stage.steps * stage.updates_per_rollout,
+        "optimizer steps": stage.steps * updates,
     }
-    unit = work.unit_tokens = _unit_tokens(stage, whole.tokens)
-    _sample(stage, setting, work, rows, per_step)
-    work.counts["tokens per batch"] = round(per_step * unit)
+    _sample(stage, setting, work, whole, rows, per_step)
+    work.counts["tokens per batch"] = round(per_step * work.shape.packed_tokens)
     work.counts["micro-batches per step"] = micro_batches(
-        max(1, per_step // stage.updates_per_rollout), unit, stage.work.tokens_per_microbatch
+        work.units, work.shape, stage.work.tokens_per_microbatch
     )
     work.counts["evaluations"] = measured
-    learned = stage.steps * per_step * unit
-    held_tokens = held.rows * (_unit_tokens(stage, held.tokens) if stage.student_writes else held.tokens)
+    learned = stage.steps * per_step
+    held_shape = _shape(stage, held, setting.written(stage.sampling)) if stage.student_writes else held.shape
     if stage.cache_teacher:
-        work.seconds["asking the teacher"] = _ask(stage, setting, rows * whole.tokens + held_tokens)
+        work.add(_ask(stage, setting, rows, whole.shape))
+        work.add(_ask(stage, setting, held.rows, held_shape))
     elif stage.teacher_file is None:
-        in_training = 0.0 if stage.mode == "sequence" else learned
-        work.seconds["asking the teacher"] = _ask(stage, setting, in_training + measured * held_tokens)
+        if stage.mode != "sequence":
+            work.in_steps = (*work.in_steps, ASKING)
+            work.add(_ask(stage, setting, learned, shape))
+        work.add(_ask(stage, setting, measured * held.rows, held_shape))
     if stage.mode == "policy_gradient":
-        work.seconds["scoring"] = setting.forward(learned)
-    work.seconds["learning"] = setting.learn(stage, learned)
-    decoded = measured * held.rows * stage.samples_per_prompt * new if stage.student_writes else 0
-    work.seconds["evaluating"] = setting.decode(decoded) + setting.forward(measured * held_tokens)
+        work.seconds["scoring whole steps"] = setting.forward(stage, learned, shape)
+    work.add(
+        setting.learn(stage, work.steps, per_step / updates, shape, entropy=True, adapter=adapter_of(stage))
+    )
+    watched = setting.forward(stage, measured * held.rows, held_shape)
+    if stage.student_writes:
+        once = setting.decode(held.rows, held.tokens, stage.samples_per_prompt, stage.sampling)
+        watched += measured * once
+    work.seconds["evaluating"] = watched
     return work
 
 
-def _unit_tokens(stage: DistillStage, given: float) -> float:
-    """Tokens that one row of data becomes, where a model writes: its prompt with every completion."""
+def _shape(stage: DistillStage, given: DataFacts, written: float) -> Shape:
+    """What one row of data becomes, where a model writes: its prompt with every completion."""
     if stage.mode == "offline":
-        return given
-    written = given + stage.samples_per_prompt * stage.sampling.max_new_tokens
+        return given.shape
     share = stage.on_policy_share if stage.mode == "on_policy" else 1.0
-    return share * written + (1 - share) * given
+    rest = (1 - share) * (given.tokens - given.prompt)
+    completion = (share * stage.samples_per_prompt * written + rest) / stage.samples_per_prompt
+    return Shape(given.prompt, completion, stage.samples_per_prompt)
 
 
-def _sample(stage: DistillStage, setting: Setting, work: StageWork, rows: int, per_step: int) -> None:
+def _sample(
+    stage: DistillStage, setting: Setting, work: StageWork, whole: DataFacts, rows: int, per_step: int
+) -> None:
     """The student in every batch, or the teacher once before the first."""
     if stage.mode == "offline":
         return
@@ -61,19 +83,24 @@ def _sample(stage: DistillStage, setting: Setting, work: StageWork, rows: int, p
     share = stage.on_policy_share if stage.mode == "on_policy" else 1.0
     asked = rows if once else per_step * share
     completions = asked * stage.samples_per_prompt
-    new = stage.sampling.max_new_tokens
     work.completions = max(1, round(completions))
     work.counts["completions" if once else "completions per batch"] = round(completions)
-    work.counts["completions decoded at a time"] = sampled_at_once(work.completions)
-    tokens = asked * work.prompt_tokens + completions * new
-    writers = [setting.facts] if stage.mode != "sequence" else []
+    work.counts["completions decoded at a time"] = setting.sampled_at_once(
+        work.completions, whole.prompt + stage.sampling.max_new_tokens
+    )
+    writers: list[ModelFacts | None] = [] if once else [None]
     if stage.mode in ("sequence", "minillm"):
         writers += [setting.teachers[teacher.model] for teacher in stage.teacher]
-    seconds = sum(setting.decode(tokens, writer) for writer in writers)
+    seconds = sum(
+        setting.decode(asked, whole.prompt, stage.samples_per_prompt, stage.sampling, facts=writer)
+        for writer in writers
+    )
     work.seconds["sampling"] = seconds if once else stage.steps * seconds
+    if once:
+        work.in_steps = tuple(kind for kind in work.in_steps if kind != "sampling")
 
 
-def _ask(stage: DistillStage, setting: Setting, tokens: float) -> float:
+def _ask(stage: DistillStage, setting: Setting, units: float, shape: Shape) -> dict[str, float]:
     """Every teacher reads the text; in mode ``self`` that is the student once more."""
     teachers = [setting.teachers[teacher.model] for teacher in stage.teacher] or [setting.facts]
-    return sum(setting.forward(tokens, teacher) for teacher in teachers)
+    return {ASKING: sum(setting.forward(stage, units, shape, facts=teacher) for teacher in teachers)}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from ridgeline.schema.stages import PreferenceStage, RewardModelStage, SftStage, UnpairedStage
 from ridgeline.stages.preference import objective_of as pair_objective_of
 from ridgeline.stages.reward_model_data import UNITS
 from ridgeline.stages.unpaired import objective_of as unpaired_objective_of
-from ridgeline.workbench.costs import Setting, StageWork, evaluations, learning_passes, micro_batches
+from ridgeline.workbench.costs import Setting, StageWork, adapter_of, evaluations, micro_batches
 
 
 def sft(stage: SftStage, setting: Setting) -> StageWork:
@@ -16,22 +17,20 @@ def sft(stage: SftStage, setting: Setting) -> StageWork:
     whole = setting.data[stage.data]
     rows, held = setting.split(whole, stage.heldout)
     steps = max(1, math.ceil(stage.epochs * rows / stage.rows_per_step))
-    tokens = stage.rows_per_step * whole.tokens
+    shape, units = whole.shape, min(stage.rows_per_step, max(rows, 1))
     measured = evaluations(steps, stage.evaluate_every)
-    work = StageWork(unit_tokens=whole.tokens)
+    work = StageWork(shape=shape, units=units, steps=steps)
     work.counts = {
         "rows": rows,
         "held-out rows": held.rows,
         "mean tokens per row": round(whole.tokens, 1),
         "optimizer steps": steps,
-        "tokens per step": round(tokens),
-        "micro-batches per step": micro_batches(
-            stage.rows_per_step, whole.tokens, stage.work.tokens_per_microbatch
-        ),
+        "tokens per step": round(units * whole.tokens),
+        "micro-batches per step": micro_batches(units, shape, stage.work.tokens_per_microbatch),
         "evaluations": measured,
     }
-    work.seconds["learning"] = setting.learn(stage, tokens * steps)
-    work.seconds["evaluating"] = setting.forward(held.rows * held.tokens * measured)
+    work.add(setting.learn(stage, steps, units, shape, adapter=adapter_of(stage)))
+    work.seconds["evaluating"] = setting.forward(stage, held.rows * measured, held.shape)
     return work
 
 
@@ -39,10 +38,10 @@ def reward_model(stage: RewardModelStage, setting: Setting) -> StageWork:
     """Features once, or passes through the layers that are read."""
     whole, unit = setting.data[stage.data], UNITS[stage.loss]
     rows, held = setting.split(whole, stage.heldout)
-    per_step = min(stage.pairs_per_step, max(rows, 1))
-    steps = max(1, math.ceil(stage.epochs * rows / per_step))
-    per_token = setting.facts.token_operations(stage.layer)
-    work = StageWork(unit_tokens=whole.row_tokens)
+    units = min(stage.pairs_per_step, max(rows, 1))
+    steps = max(1, math.ceil(stage.epochs * rows / units))
+    shape = whole.shape
+    work = StageWork(shape=shape, units=units, steps=steps)
     work.counts = {
         unit: rows,
         f"held-out {unit}": held.rows,
@@ -50,20 +49,20 @@ def reward_model(stage: RewardModelStage, setting: Setting) -> StageWork:
         "layers read": stage.layer or setting.facts.layers,
         "optimizer steps": steps,
     }
-    held_tokens = held.rows * held.row_tokens
     if stage.backbone == "frozen":
-        everything = rows * whole.row_tokens + held_tokens
-        work.seconds["computing features once"] = setting.speed.forward(per_token * everything)
+        work.seconds["computing features once"] = setting.forward(
+            stage, rows, shape, layers=stage.layer, head=False
+        ) + setting.forward(stage, held.rows, held.shape, layers=stage.layer, head=False)
         return work
-    tokens = per_step * whole.row_tokens
-    work.counts["tokens per step"] = round(tokens)
-    work.counts["micro-batches per step"] = micro_batches(
-        per_step, whole.row_tokens, stage.work.tokens_per_microbatch
+    work.counts["tokens per step"] = round(units * shape.tokens(setting.packed(stage)))
+    work.counts["micro-batches per step"] = micro_batches(units, shape, stage.work.tokens_per_microbatch)
+    work.add(
+        setting.learn(stage, steps, units, shape, layers=stage.layer, head=False, adapter=adapter_of(stage))
     )
-    passes = learning_passes(stage, setting.facts)
-    work.seconds["learning"] = setting.speed.train(passes * per_token * tokens * steps)
     measured = evaluations(steps, stage.evaluate_every)
-    work.seconds["evaluating"] = setting.speed.forward(measured * per_token * held_tokens)
+    work.seconds["evaluating"] = setting.forward(
+        stage, measured * held.rows, held.shape, layers=stage.layer, head=False
+    )
     return work
 
 
@@ -73,31 +72,32 @@ def preference(stage: PreferenceStage, setting: Setting) -> StageWork:
     objective = pair_objective_of(stage)
     whole = setting.data[stage.data]
     rows, held = setting.split(whole, stage.heldout)
-    per_step = min(stage.pairs_per_step, max(rows, 1))
-    steps = max(1, math.ceil(stage.epochs * rows / per_step))
-    sides = whole.sides + ("gold" in objective.needs)
-    pair_tokens = sides * whole.tokens
+    units = min(stage.pairs_per_step, max(rows, 1))
+    steps = max(1, math.ceil(stage.epochs * rows / units))
+    shape = replace(whole.shape, completions=whole.sides + ("gold" in objective.needs))
+    held_shape = replace(held.shape, completions=shape.completions)
     measured = evaluations(steps, stage.evaluate_every)
-    held_tokens = held.rows * sides * held.tokens
-    step_tokens = per_step * pair_tokens
-    work = StageWork(unit_tokens=pair_tokens)
+    work = StageWork(shape=shape, units=units, steps=steps)
+    if stage.refresh:
+        work.in_steps = (*work.in_steps, "comparing with the reference")
     work.counts = {
         "pairs": rows,
         "held-out pairs": held.rows,
         "mean tokens per completion with prompt": round(whole.tokens, 1),
         "optimizer steps": steps,
-        "tokens per step": round(step_tokens),
-        "micro-batches per step": micro_batches(per_step, pair_tokens, stage.work.tokens_per_microbatch),
+        "tokens per step": round(units * shape.tokens(setting.packed(stage))),
+        "micro-batches per step": micro_batches(units, shape, stage.work.tokens_per_microbatch),
         "evaluations": measured,
     }
     if objective.needs_reference:
-        once = rows * pair_tokens + held_tokens
-        moving = steps * step_tokens + measured * held_tokens
-        work.seconds["comparing with the reference"] = setting.forward(moving if stage.refresh else once)
-    passes = 1 if objective.whole_step else 0
-    work.seconds["scoring whole steps"] = passes * setting.forward(step_tokens * steps)
-    work.seconds["learning"] = setting.learn(stage, step_tokens * steps)
-    work.seconds["evaluating"] = setting.forward(measured * held_tokens)
+        learned, watched = (steps * units, measured * held.rows) if stage.refresh else (rows, held.rows)
+        work.seconds["comparing with the reference"] = setting.forward(
+            stage, learned, shape
+        ) + setting.forward(stage, watched, held_shape)
+    if objective.whole_step:
+        work.seconds["scoring whole steps"] = setting.forward(stage, steps * units, shape)
+    work.add(setting.learn(stage, steps, units, shape, adapter=adapter_of(stage)))
+    work.seconds["evaluating"] = setting.forward(stage, measured * held.rows, held_shape)
     return work
 
 
@@ -106,27 +106,26 @@ def unpaired(stage: UnpairedStage, setting: Setting) -> StageWork:
     loss, _ = unpaired_objective_of(stage)
     whole = setting.data[stage.data]
     rows, held = setting.split(whole, stage.heldout)
-    per_step = min(stage.rows_per_step, max(rows, 1))
-    steps = max(1, math.ceil(stage.epochs * rows / per_step))
-    tokens = per_step * whole.tokens
+    units = min(stage.rows_per_step, max(rows, 1))
+    steps = max(1, math.ceil(stage.epochs * rows / units))
+    shape = whole.shape
     measured = evaluations(steps, stage.evaluate_every)
     mismatched = rows if loss == "kto" else 0
-    work = StageWork(unit_tokens=whole.tokens)
+    work = StageWork(shape=shape, units=units, steps=steps)
     work.counts = {
         "rows": rows,
         "held-out rows": held.rows,
         "mean tokens per completion with prompt": round(whole.tokens, 1),
         "optimizer steps": steps,
-        "tokens per step": round(tokens),
-        "micro-batches per step": micro_batches(per_step, whole.tokens, stage.work.tokens_per_microbatch),
+        "tokens per step": round(units * whole.tokens),
+        "micro-batches per step": micro_batches(units, shape, stage.work.tokens_per_microbatch),
         "evaluations": measured,
     }
-    held_tokens = held.rows * held.tokens
     work.seconds["comparing with the reference"] = setting.forward(
-        (rows + mismatched) * whole.tokens + held_tokens
-    )
-    settles = loss in ("kto", "bco")
-    work.seconds["scoring whole steps"] = setting.forward(tokens * steps) if settles else 0.0
-    work.seconds["learning"] = setting.learn(stage, tokens * steps)
-    work.seconds["evaluating"] = setting.forward(measured * held_tokens)
+        stage, rows + mismatched, shape
+    ) + setting.forward(stage, held.rows, held.shape)
+    if loss in ("kto", "bco"):
+        work.seconds["scoring whole steps"] = setting.forward(stage, steps * units, shape)
+    work.add(setting.learn(stage, steps, units, shape, adapter=adapter_of(stage)))
+    work.seconds["evaluating"] = setting.forward(stage, measured * held.rows, held.shape)
     return work

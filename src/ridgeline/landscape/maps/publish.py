@@ -14,6 +14,7 @@ from ridgeline.landscape.maps.plane_file import NAME
 from ridgeline.landscape.maps.scene import Scene
 from ridgeline.landscape.maps.words import Facts, honesty_line, map_line, warnings_of
 from ridgeline.landscape.record import Altitude, Axes, Axis, Corridor, Kl, Manifest, RecordWriter, Value
+from ridgeline.schema.records import reshaping
 
 _METHODS: dict[str, Any] = {"reward": "reward_axis", "pca": "pca", "drift": "drift"}
 _X = {
@@ -115,7 +116,7 @@ def _facts(scene: Scene) -> Facts:
         reference=int(scene.reference.cloud_N.sum()),
         unplaced=int((~placed).sum()),
         unplaced_prompts=len(np.unique(table.prompt_N[~placed])),
-        truncated_sampling=any(sample.top_p < 1 or sample.top_k > 0 for sample in samples),
+        truncated_sampling=any(reshaping(sample) for sample in samples),
         greedy=any(sample.temperature == 0 for sample in samples),
     )
 

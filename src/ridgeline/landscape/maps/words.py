@@ -126,7 +126,9 @@ def _reference(source: MapSource, facts: Facts) -> list[str]:
     if source.settings.get("discriminator"):
         found.append("Reward: the judge learns along, so altitudes of different steps cannot be compared.")
     if facts.truncated_sampling:
-        found.append("KL: top_p or top_k cut the sampled distribution, so its KL to the reference is off.")
+        found.append(
+            "KL: options such as top_p changed the sampled distribution, so its KL to the reference is off."
+        )
     if facts.greedy:
         found.append("KL: greedy samples have no distribution, so their KL is not estimated.")
     return found

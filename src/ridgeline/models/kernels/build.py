@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 SOURCES = ("kernels.c", "kernels.h", "draw.h", "learn.h", "multiply.h", "ragged.h")
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared")
+FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared")
 
 
 @functools.cache
@@ -76,8 +76,12 @@ def _compile(compiler: str, source: Path, path: Path) -> None:
 
 
 def _flags() -> tuple[str, ...]:
+    """RIDGELINE_KERNELS_FLAGS (say, ``-march=x86-64-v3``) takes the place of what this processor suggests."""
+    given = os.environ.get("RIDGELINE_KERNELS_FLAGS")
+    if given is not None:
+        return (*FLAGS, *given.split())
     wide = "AVX512" in torch.backends.cpu.get_cpu_capability()
-    return (*FLAGS, "-mprefer-vector-width=512") if wide else FLAGS
+    return (*FLAGS, "-march=native", *(["-mprefer-vector-width=512"] if wide else []))
 
 
 def _threads() -> list[str]:

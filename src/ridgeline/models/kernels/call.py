@@ -14,9 +14,12 @@ _SUFFIX = {torch.bfloat16: "bfloat16", torch.float32: "float32"}
 
 
 def kernel(name: str, like: torch.Tensor) -> Callable[..., None] | None:
-    """The kernel ``name`` for tensors such as ``like``; None where there is none."""
+    """The kernel ``name`` for tensors such as ``like``; None where there is none.
+
+    None under autocast too, whose products come in another format than what they are joined with.
+    """
     library, suffix = kernel_library(), _SUFFIX.get(like.dtype)
-    if library is None or suffix is None or like.device.type != "cpu":
+    if library is None or suffix is None or like.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return None
     function: Callable[..., None] = getattr(library, f"{name}_{suffix}")
     return function

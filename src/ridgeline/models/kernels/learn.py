@@ -23,14 +23,14 @@ def norm(
 ) -> tuple[Tensor, Tensor]:
     """RMS norm of ``stream + delta`` ``[T, H]``, and that sum (Zhang and Sennrich 2019, equation 4)."""
     if delta is None:
-        return _Norm.apply(stream, None, weight, eps, offset), stream
-    out, total = _Norm.apply(stream, delta, weight, eps, offset)
+        return _Norm.apply(stream, None, weight, eps, offset), stream  # type: ignore[no-untyped-call]
+    out, total = _Norm.apply(stream, delta, weight, eps, offset)  # type: ignore[no-untyped-call]
     return out, total
 
 
 def gate(gate_up: Tensor, activation: str) -> Tensor:
     """act(gate) * up, ``[T, 2 I] -> [T, I]`` (Shazeer 2020)."""
-    out: Tensor = _Gate.apply(gate_up, activation == "gelu")
+    out: Tensor = _Gate.apply(gate_up, activation == "gelu")  # type: ignore[no-untyped-call]
     return out
 
 
@@ -39,7 +39,7 @@ def turn(qkv: Tensor, cosine: Tensor, sine: Tensor, heads: int, size: int) -> Te
 
     cosine, sine: ``[T, turned]`` float32.
     """
-    out: Tensor = _Turn.apply(qkv, cosine, sine, heads, size)
+    out: Tensor = _Turn.apply(qkv, cosine, sine, heads, size)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -51,7 +51,7 @@ def attend_texts(
     ``window`` above 0: only that many last positions, a token's own included. Softmax in float32; the
     gradient of a shared prefix is summed over its texts in float32, in their order.
     """
-    out: Tensor = _Attend.apply(qkv, texts, kv_heads, size, scale, window)
+    out: Tensor = _Attend.apply(qkv, texts, kv_heads, size, scale, window)  # type: ignore[no-untyped-call]
     return out
 
 

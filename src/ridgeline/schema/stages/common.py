@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ridgeline.schema.config import FUNCTION, SOURCE, Config
 
@@ -95,7 +96,7 @@ class Optimiser(Config):
 
 
 class Sampling(Config):
-    """The distribution that completions are drawn from."""
+    """The distribution that completions are drawn from: bias, penalties, temperature, top_k, top_p, min_p."""
 
     max_new_tokens: int = Field(128, ge=1)
     """Completions are cut here, and say so."""
@@ -105,6 +106,39 @@ class Sampling(Config):
     """Keep the smallest set of likely tokens with this much mass; 1 keeps all."""
     top_k: int = Field(0, ge=0)
     """0 keeps the whole vocabulary."""
+    min_p: float = Field(0.0, ge=0, le=1)
+    """Keep tokens at least this share as likely as the likeliest (Nguyen et al. 2024); 0 keeps all."""
+    repetition_penalty: float = Field(1.0, gt=0, allow_inf_nan=False)
+    """Logits of tokens in the prompt or the completion are divided by it where positive, else multiplied
+    (Keskar et al. 2019); 1 changes nothing."""
+    presence_penalty: float = Field(0.0, allow_inf_nan=False)
+    """Taken from the logits of tokens that the completion has already."""
+    frequency_penalty: float = Field(0.0, allow_inf_nan=False)
+    """Taken from the logits of the completion's tokens once for every time they are in it."""
+    logit_bias: dict[str, float] = Field({})
+    """Added to the logits of tokens: a token's id, or its text, and a number; -100 bans it."""
+    stop: list[str] = Field([])
+    """Texts that end a completion, which is cut before the first of them."""
+
+    @field_validator("logit_bias", mode="before")
+    @classmethod
+    def _ids_as_text(cls, value: Any) -> Any:
+        """TOML has only text for keys; in Python an id may be a number."""
+        return {str(key): number for key, number in value.items()} if isinstance(value, dict) else value
+
+    @field_validator("logit_bias")
+    @classmethod
+    def _finite(cls, value: dict[str, float]) -> dict[str, float]:
+        if not all(math.isfinite(number) for number in value.values()):
+            raise ValueError("a bias must be finite; -100 bans a token")
+        return value
+
+    @field_validator("stop")
+    @classmethod
+    def _not_empty(cls, value: list[str]) -> list[str]:
+        if "" in value:
+            raise ValueError("an empty text is in every completion; remove it")
+        return value
 
 
 class RewardSpec(Config):

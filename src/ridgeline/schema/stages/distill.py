@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from ridgeline.schema.config import MODEL, SOURCE, Config
+from ridgeline.schema.records import reshaping
 from ridgeline.schema.stages.common import (
     MODEL_STAGES,
     LearningStage,
@@ -232,9 +233,11 @@ class DistillStage(LearningStage):
     def _sampled_from_the_student(self) -> DistillStage:
         if self.mode not in ("policy_gradient", "minillm"):
             return self
-        if self.sampling.temperature == 0 or self.sampling.top_p < 1 or self.sampling.top_k > 0:
+        changed = reshaping(self.sampling)
+        if self.sampling.temperature == 0 or changed:
+            names = "".join(f", no {name}" for name in changed)
             raise ValueError(
                 f"mode '{self.mode}' is a policy gradient and needs samples of the whole distribution: "
-                "sampling.temperature above 0, no top_p and no top_k"
+                f"sampling.temperature above 0{names}"
             )
         return self

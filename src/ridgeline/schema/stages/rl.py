@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from ridgeline.schema.config import SOURCE, Config
+from ridgeline.schema.records import reshaping
 from ridgeline.schema.stages.common import (
     LearningStage,
     Optimiser,
@@ -166,10 +167,11 @@ class RlStage(LearningStage):
     def _full_distribution(self) -> RlStage:
         if self.sampling.temperature == 0:
             raise ValueError("sampling.temperature = 0 explores nothing, so every group is equal; use 1.0")
-        if self.sampling.top_p < 1 or self.sampling.top_k > 0:
+        if changed := reshaping(self.sampling):
+            names = " and ".join(f"sampling.{name}" for name in changed)
             raise ValueError(
-                "rl compares log-probs over the whole vocabulary; remove sampling.top_p and sampling.top_k "
-                "(a truncated sampler biases the importance ratio by the mass it kept)"
+                f"rl compares log-probs over the whole vocabulary as the model has them; remove {names} "
+                "(a sampler of another distribution biases the importance ratio)"
             )
         if self.updates_per_rollout > self.prompts_per_step:
             raise ValueError("updates_per_rollout cannot exceed prompts_per_step: a group is never split")

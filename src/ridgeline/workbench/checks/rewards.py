@@ -81,7 +81,7 @@ def memory(recipe: Recipe) -> Check:
     """The plan's peak estimate against what is available now (this process already holds one model)."""
     from ridgeline.workbench.plan import make_plan
 
-    plan = make_plan(recipe)
+    plan = make_plan(recipe, timed=False)
     needed = plan.peak / 1e9
     if plan.available is None:
         return Check(

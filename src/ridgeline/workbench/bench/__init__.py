@@ -1,0 +1,1 @@
+"""Timings against peers: equal work, alternating fresh processes, medians with their spread."""
