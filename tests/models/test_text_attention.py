@@ -26,7 +26,7 @@ from transformers import (
     Qwen3MoeConfig,
 )
 
-from ridgeline.models import text_attention
+from ridgeline.models import forward, text_attention
 from ridgeline.models.batch import MicroBatch, Unit
 from ridgeline.models.body import fused_body
 from ridgeline.models.forward import token_scores
@@ -184,8 +184,14 @@ def test_recomputing_changes_no_gradient_and_keeps_less(
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_attention_that_takes_in_more_is_refused_and_padded(name: str, attended: list[int]) -> None:
+def test_attention_that_takes_in_more_stays_under_a_mask(
+    name: str, attended: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     module = make(REFUSED[name])
+    assert not allowed(module.base_model)
+    assert_equals_one_row_at_a_time(module, mixed_units())
+    # Should such a family not be known by its configuration, it is refused rather than read wrongly.
+    monkeypatch.setattr(forward, "allowed", lambda backbone: True)
     with pytest.raises(ValueError, match="attends in a way that cannot be done text by text"):
         packed(module, mixed_units())
     assert attended == []

@@ -104,21 +104,32 @@ def split(units: Sequence[Unit], tokens: int, *, packed: bool = False) -> list[l
     """Indices of ``units`` cut into micro-batches of similar lengths, at most ``tokens`` each.
 
     Padded rows cost as much as the longest among them, so sorting by length keeps padding small; ``packed``
-    units cost their own tokens. A unit that exceeds the budget gets a micro-batch of its own.
+    units cost their own tokens. A unit that exceeds the budget gets a micro-batch of its own. No more are made
+    than the budget needs, and among these the largest is as small as can be: it decides how much memory a step
+    takes.
     """
     longest = [max(len(row) for row in unit) for unit in units]
     order = sorted(range(len(units)), key=lambda index: (longest[index], index))
-    batches: list[list[int]] = []
-    rows = held = 0
-    for index in order:
-        rows += len(units[index])
-        held += unit_tokens(units[index])
-        if batches and (held if packed else rows * longest[index]) <= tokens:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
-            rows, held = len(units[index]), unit_tokens(units[index])
-    return batches
+    sizes = [unit_tokens(unit) if packed else len(unit) for unit in units]
+
+    def filled(budget: int) -> list[list[int]]:
+        batches: list[list[int]] = []
+        held = 0
+        for index in order:
+            held += sizes[index]
+            if batches and (held if packed else held * longest[index]) <= budget:
+                batches[-1].append(index)
+            else:
+                batches.append([index])
+                held = sizes[index]
+        return batches
+
+    fewest = len(filled(tokens))
+    low, high = 0, tokens
+    while low + 1 < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if len(filled(middle)) <= fewest else (middle, high)
+    return filled(high)
 
 
 def pack_units(units: Sequence[Unit]) -> list[list[dict[str, Any]]]:

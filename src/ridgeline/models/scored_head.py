@@ -71,6 +71,7 @@ class _Scored(Function):
         rows = max(1, LOGITS_BYTES // (vocabulary * weight_VH.element_size()))
         wanted = (True, True, entropy, collision)
         columns = [torch.empty(count) if each else None for each in wanted]
+        ctx.spent = False
         learns = any(ctx.needs_input_grad[:2])
         logits_RV = weight_VH.new_empty(min(rows, count), vocabulary)
         for start in range(0, count, rows):
@@ -91,6 +92,9 @@ class _Scored(Function):
     @staticmethod
     def backward(ctx: Context, d_logp_S: Tensor, d_entropy_S: Tensor | None, _: Any) -> Any:
         hidden_SH, weight_VH, ids_S, log_total_S, entropy_S, kept_RV = ctx.saved_tensors
+        if ctx.spent:  # a second pass over one graph: the gradient of the first has taken the logits' place
+            kept_RV = None
+        ctx.spent = True
         d_hidden_SH = torch.empty_like(hidden_SH)
         own = _Shares(weight_VH, ctx.sum) if ctx.needs_input_grad[1] else None
         d_logp_S = d_logp_S.contiguous()
@@ -99,7 +103,7 @@ class _Scored(Function):
             part = slice(start, start + ctx.rows)
             x_RH = hidden_SH[part]
             logits_RV = x_RH @ weight_VH.t() if kept_RV is None else kept_RV
-            slope_RV = torch.empty_like(logits_RV)
+            slope_RV = logits_RV  # in their own place
             places = [None if each is None else each[part] for each in (entropy_S, d_logp_S, d_entropy_S)]
             arguments = pointers(logits_RV, slope_RV, ids_S[part].contiguous(), log_total_S[part], *places)
             _score("score_logits_backward", logits_RV, *arguments, temperature=ctx.temperature)

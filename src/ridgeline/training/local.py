@@ -56,7 +56,7 @@ class LocalEngine:
         forward: Forward,
         *,
         packed: bool = False,
-        tokens_per_microbatch: int = 2048,
+        tokens_per_microbatch: int = 3072,
         optimiser: Optimiser | None = None,
         sampler: Sampler | None = None,
         recompute: bool = False,

@@ -163,7 +163,7 @@ class RewardSpec(Config):
 class Work(Config):
     """How a step is cut into pieces; changes speed and memory, never a result beyond rounding."""
 
-    tokens_per_microbatch: int = Field(2048, ge=1)
+    tokens_per_microbatch: int = Field(3072, ge=1)
     """A unit (sequence, pair, group) is never split, so one unit may exceed it."""
     layout: Literal["auto", "padded", "packed"] = "auto"
     """``packed`` encodes a shared prompt once and pads nothing; ``auto`` uses it where the model allows."""

@@ -16,12 +16,12 @@ from ridgeline.models.probe import supports_packing
 from ridgeline.rollout.native import new_sampler
 from ridgeline.rollout.plain import PlainSampler
 from ridgeline.rollout.request import Sampler
-from ridgeline.schema.stages.common import Optimiser
+from ridgeline.schema.stages.common import Optimiser, Work
 from ridgeline.training.engine import Forward
 from ridgeline.training.local import LocalEngine
 
 LEARNING_RATE = 1e-6
-TOKENS_PER_MICROBATCH = 2048
+TOKENS_PER_MICROBATCH = Work().tokens_per_microbatch
 """The default of recipes."""
 
 
