@@ -104,9 +104,9 @@ def split(units: Sequence[Unit], tokens: int, *, packed: bool = False) -> list[l
     """Indices of ``units`` cut into micro-batches of similar lengths, at most ``tokens`` each.
 
     Padded rows cost as much as the longest among them, so sorting by length keeps padding small; ``packed``
-    units cost their own tokens. A unit that exceeds the budget gets a micro-batch of its own. No more are made
-    than the budget needs, and among these the largest is as small as can be: it decides how much memory a step
-    takes.
+    units cost their own tokens. A unit that exceeds the budget gets a micro-batch of its own. No more are
+    made than the budget needs, and the largest is as small as it can then be, as it decides how much memory
+    a step takes.
     """
     longest = [max(len(row) for row in unit) for unit in units]
     order = sorted(range(len(units)), key=lambda index: (longest[index], index))
