@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ridgeline.models.kernels import kernel_library, kernels_note, learn
-from ridgeline.models.kernels.call import kernel, pointers, wholes
+from ridgeline.models.kernels.call import kernel, pointers
 from ridgeline.models.kernels.texts import Texts
 
 pytestmark = pytest.mark.skipif(kernel_library() is None, reason=kernels_note())
@@ -297,9 +297,9 @@ def test_sum_across(dtype: torch.dtype, shape: tuple[int, int]) -> None:
     part = wide[:, 2 : 2 + columns]
     total = torch.full((columns, rows), float("nan"))
     run = kernel("sum_across", part)
-    run(*pointers(part, total), *wholes(rows, columns, columns + 5, 0))
+    run(*pointers(part, total), rows, columns, columns + 5, 0)
     assert torch.equal(total, part.t().float())
-    run(*pointers(part, total), *wholes(rows, columns, columns + 5, 1))
+    run(*pointers(part, total), rows, columns, columns + 5, 1)
     assert torch.equal(total, 2 * part.t().float())
 
 

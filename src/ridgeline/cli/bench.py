@@ -169,4 +169,10 @@ def _pair(check: dict[str, Any]) -> str:
 
 
 def _spread(spread: dict[str, float]) -> str:
-    return f"{spread['median']:.3g} ({spread['lowest']:.3g} to {spread['highest']:.3g})"
+    median, lowest, highest = (_short(spread[name]) for name in ("median", "lowest", "highest"))
+    return f"{median} ({lowest} to {highest})"
+
+
+def _short(value: float) -> str:
+    """Three digits, never as a power of ten."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

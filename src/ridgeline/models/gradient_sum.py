@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ridgeline.models.kernels.call import kernel, pointers, wholes
+from ridgeline.models.kernels.call import kernel, pointers
 
 _ATTRIBUTE = "ridgeline_gradient_sum"
 
@@ -38,7 +38,7 @@ class GradientSum:
         run = kernel("sum_across", gradient)
         assert run is not None
         rows, columns = gradient.shape
-        run(*pointers(gradient, self.value), *wholes(rows, columns, gradient.stride(0), int(not first)))
+        run(*pointers(gradient, self.value), rows, columns, gradient.stride(0), int(not first))
 
     def add_rows(self, index_T: Tensor, gradient_TH: Tensor) -> None:
         """Add ``gradient[t]`` to row ``index[t]``, in order."""

@@ -16,7 +16,7 @@ from torch.autograd import Function
 from transformers import PreTrainedModel
 
 from ridgeline.models.gradient_sum import GradientSum, gradient_sum
-from ridgeline.models.kernels.call import floats, kernel, pointers, wholes
+from ridgeline.models.kernels.call import kernel, pointers
 from ridgeline.models.kernels.learn import across
 
 LOGITS_BYTES = 2**28
@@ -51,7 +51,7 @@ def scored_logprobs(
     if not 0 < temperature < math.inf:
         raise ValueError(f"temperature = {temperature} must be a finite number above 0")
     logp_S, entropy_S, collision_S = _Scored.apply(  # type: ignore[no-untyped-call]
-        hidden_SH.contiguous(), weight_VH, ids_S, temperature, entropy, collision
+        hidden_SH.contiguous(), weight_VH, ids_S.contiguous(), temperature, entropy, collision
     )
     return logp_S, entropy_S, collision_S
 
@@ -76,7 +76,7 @@ class _Scored(Function):
         logits_RV = weight_VH.new_empty(min(rows, count), vocabulary)
         for start in range(0, count, rows):
             part = slice(start, start + rows)
-            ids = ids_S[part].contiguous()
+            ids = ids_S[part]
             made = torch.mm(hidden_SH[part], weight_VH.t(), out=logits_RV[: len(ids)])
             places = [None if column is None else column[part] for column in columns]
             _score("score_logits", made, *pointers(made, ids, *places), temperature=temperature)
@@ -105,7 +105,7 @@ class _Scored(Function):
             logits_RV = x_RH @ weight_VH.t() if kept_RV is None else kept_RV
             slope_RV = logits_RV  # in their own place
             places = [None if each is None else each[part] for each in (entropy_S, d_logp_S, d_entropy_S)]
-            arguments = pointers(logits_RV, slope_RV, ids_S[part].contiguous(), log_total_S[part], *places)
+            arguments = pointers(logits_RV, slope_RV, ids_S[part], log_total_S[part], *places)
             _score("score_logits_backward", logits_RV, *arguments, temperature=ctx.temperature)
             d_hidden_SH[part] = slope_RV @ weight_VH
             if own is not None:
@@ -134,4 +134,4 @@ class _Shares:
 def _score(name: str, logits_RV: Tensor, *arguments: Any, temperature: float) -> None:
     run = kernel(name, logits_RV)
     assert run is not None
-    run(*arguments, *wholes(*logits_RV.shape), *floats(1 / temperature))
+    run(*arguments, *logits_RV.shape, 1 / temperature)

@@ -62,6 +62,16 @@ class MasterAdamW:
             eps=config.epsilon,
             fused=True,
         )
+        self._lay_out_moments()
+
+    def _lay_out_moments(self) -> None:
+        """Before the first step's activations, so that these find the same room in every later step."""
+        for master in self.masters.values():
+            self.adam.state[master] = {
+                "step": torch.zeros((), dtype=torch.float32),
+                "exp_avg": torch.zeros_like(master, memory_format=torch.preserve_format),
+                "exp_avg_sq": torch.zeros_like(master, memory_format=torch.preserve_format),
+            }
 
     def accumulate(self) -> None:
         """Take in the gradients that one backward pass has left with autograd, in float32."""
@@ -112,7 +122,7 @@ class MasterAdamW:
         """Begin again without moments, from ``weights`` (by name; those not named stay as they are)."""
         for name, weight in weights.items():
             self.masters[name].copy_(weight)
-        self.adam.state.clear()
+        self._lay_out_moments()
         self.refresh()
 
     def save(self, path: Path) -> None:

@@ -83,7 +83,7 @@ void NAME(rotate_and_store)(REAL *qkv, const float *cosine, const float *sine, R
 // one stretch is computed with, the next is asked for, step by step.
 #define STEP (BLOCKS * LANES * (int64_t)sizeof(REAL))
 #define ASK(next, step, bytes) \
-    for (int64_t ask = 0; ask < (bytes); ask += 64) __builtin_prefetch((const char *)(next) + (step) * (bytes) + ask)
+    for (int64_t ask = 0; ask < (bytes); ask += 64) __builtin_prefetch((const char *)(next) + (step) * (bytes) + ask, 0, 2)
 
 // Scores of `group` queries with `blocks` x LANES keys, formed in registers while the numbers of a head are walked.
 // The counts are constants where this is called.

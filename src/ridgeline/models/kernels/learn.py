@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from ridgeline.models.kernels.call import floats, kernel, pointers, wholes
+from ridgeline.models.kernels.call import kernel, pointers
 from ridgeline.models.kernels.texts import Texts
 
 Context = Any  # torch's own type knows neither saved tensors nor what is set on it
@@ -60,7 +60,7 @@ def across(x: Tensor) -> Tensor:
     if kernel("across", x) is None or not x.is_contiguous():
         return x.t().contiguous()
     out = x.new_empty(x.shape[1], x.shape[0])
-    _run("across", x, *pointers(x, out), *wholes(*x.shape))
+    _run("across", x, *pointers(x, out), *x.shape)
     return out
 
 
@@ -86,8 +86,8 @@ class _Norm(Function):
         total = stream if delta is None else torch.empty_like(stream)
         out = torch.empty_like(stream)
         scale = torch.empty(rows, dtype=torch.float32)
-        arguments = *pointers(stream, delta, weight, total, out, scale), *wholes(rows, width)
-        _run("norm_forward", stream, *arguments, *floats(eps, offset))
+        arguments = *pointers(stream, delta, weight, total, out, scale), rows, width
+        _run("norm_forward", stream, *arguments, eps, offset)
         ctx.save_for_backward(total, weight, scale)
         ctx.offset = offset
         return out if delta is None else (out, total)
@@ -101,8 +101,8 @@ class _Norm(Function):
         d_total = None if d_total is None else d_total.contiguous()
         shares = torch.zeros(threads, weight.numel(), dtype=torch.float32)
         arguments = pointers(total, weight, scale, d_out, d_total, d_x, shares)
-        sizes = wholes(len(scale), weight.numel(), threads)
-        _run("norm_backward", total, *arguments, *sizes, *floats(ctx.offset))
+        sizes = (len(scale), weight.numel(), threads)
+        _run("norm_backward", total, *arguments, *sizes, ctx.offset)
         d_weight = shares.sum(0).to(weight.dtype) if ctx.needs_input_grad[2] else None
         return d_x, d_x if ctx.needs_input_grad[1] else None, d_weight, None, None
 
@@ -112,7 +112,7 @@ class _Gate(Function):
     def forward(ctx: Context, gate_up: Tensor, gelu: bool) -> Tensor:
         rows, width = gate_up.shape[0], gate_up.shape[1] // 2
         out = gate_up.new_empty(rows, width)
-        _run("gate", gate_up, *pointers(gate_up, out), *wholes(rows, width, int(gelu)))
+        _run("gate", gate_up, *pointers(gate_up, out), rows, width, int(gelu))
         ctx.save_for_backward(gate_up)
         ctx.gelu = gelu
         return out
@@ -121,7 +121,7 @@ class _Gate(Function):
     def backward(ctx: Context, d_out: Tensor) -> Any:
         (gate_up,) = ctx.saved_tensors
         d_in, d_out = torch.empty_like(gate_up), d_out.contiguous()
-        sizes = wholes(gate_up.shape[0], gate_up.shape[1] // 2, int(ctx.gelu))
+        sizes = (gate_up.shape[0], gate_up.shape[1] // 2, int(ctx.gelu))
         _run("gate_backward", gate_up, *pointers(gate_up, d_out, d_in), *sizes)
         return d_in, None
 
@@ -140,8 +140,8 @@ class _Turn(Function):
 
 def _turned(x: Tensor, cosine: Tensor, sine: Tensor, heads: int, size: int, *, back: float) -> Tensor:
     out = torch.empty_like(x)
-    sizes = wholes(len(x), x.shape[1] // size, heads, size, cosine.shape[-1])
-    _run("turn", x, *pointers(x, out, cosine, sine), *sizes, *floats(back))
+    sizes = (len(x), x.shape[1] // size, heads, size, cosine.shape[-1])
+    _run("turn", x, *pointers(x, out, cosine, sine), *sizes, back)
     return out
 
 
@@ -155,8 +155,8 @@ class _Attend(Function):
         make = qkv.new_empty if texts.covers(len(qkv)) else qkv.new_zeros
         out = make(len(qkv), heads * size)
         lse = torch.empty(len(qkv), heads, dtype=torch.float32)
-        sizes = wholes(len(texts.spans), texts.longest, heads, kv_heads, size, window)
-        _run("ragged", qkv, *pointers(qkv, out, lse, texts.spans), *sizes, *floats(scale))
+        sizes = (len(texts.spans), texts.longest, heads, kv_heads, size, window)
+        _run("ragged", qkv, *pointers(qkv, out, lse, texts.spans), *sizes, scale)
         ctx.save_for_backward(qkv, out, lse)
         ctx.shape = texts, heads, kv_heads, size, scale, window
         return out
@@ -166,7 +166,8 @@ class _Attend(Function):
         qkv, out, lse = ctx.saved_tensors
         texts, heads, kv_heads, size, scale, window = ctx.shape
         d_qkv = torch.empty_like(qkv) if texts.covers(len(qkv)) else torch.zeros_like(qkv)
-        arguments = pointers(qkv, out, d_out.contiguous(), lse, d_qkv, texts.spans, texts.families)
-        sizes = wholes(len(texts.families) - 1, texts.longest, heads, kv_heads, size, window)
-        _run("ragged_backward", qkv, *arguments, *sizes, *floats(scale))
+        d_out = d_out.contiguous()
+        arguments = pointers(qkv, out, d_out, lse, d_qkv, texts.spans, texts.families)
+        sizes = (len(texts.families) - 1, texts.longest, heads, kv_heads, size, window)
+        _run("ragged_backward", qkv, *arguments, *sizes, scale)
         return d_qkv, None, None, None, None, None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ridgeline.models.kernels import plain
-from ridgeline.models.kernels.call import doubles, floats, kernel, pointers, wholes
+from ridgeline.models.kernels.call import kernel, pointers
 from ridgeline.models.kernels.pages import Pages
 
 MAX_GROUP, MAX_SIZE = 32, 256
@@ -30,7 +30,7 @@ def rms_norm(
         return plain.rms_norm(x, weight, eps, delta=delta, offset=offset)
     out = torch.empty_like(x)
     rows, width = x.shape
-    run(*pointers(x, delta, weight, out), *wholes(rows, width, rows, 0), *floats(eps, offset))
+    run(*pointers(x, delta, weight, out), rows, width, rows, 0, eps, offset)
     return out
 
 
@@ -46,8 +46,12 @@ def norm_heads(
     part = qkv[:, start:]
     run(
         *pointers(part, None, weight, part),
-        *wholes(rows * heads, len(weight), heads, stride),
-        *floats(eps, offset),
+        rows * heads,
+        len(weight),
+        heads,
+        stride,
+        eps,
+        offset,
     )
 
 
@@ -58,7 +62,7 @@ def gate(gate_up: torch.Tensor, activation: str) -> torch.Tensor:
         return plain.gate(gate_up, activation)
     rows, width = gate_up.shape[0], gate_up.shape[1] // 2
     out = gate_up.new_empty(rows, width)
-    run(*pointers(gate_up, out), *wholes(rows, width, int(activation == "gelu")))
+    run(*pointers(gate_up, out), rows, width, int(activation == "gelu"))
     return out
 
 
@@ -83,7 +87,12 @@ def rotate_and_store(
     heads = qkv.shape[1] // own.size - 2 * own.kv_heads
     run(
         *pointers(qkv, cosine, sine, own.keys, own.values, slots, positions),
-        *wholes(len(qkv), heads, own.kv_heads, own.size, turned, own.capacity),
+        len(qkv),
+        heads,
+        own.kv_heads,
+        own.size,
+        turned,
+        own.capacity,
     )
 
 
@@ -117,8 +126,15 @@ def attend(
     run(
         *pointers(qkv, out, prompt.keys, prompt.values, own.keys, own.values),
         *pointers(prompts, prompt_lengths, slots, own_lengths),
-        *wholes(len(qkv), heads, own.kv_heads, own.size, prompt.capacity, own.capacity, window),
-        *floats(scale, cap),
+        len(qkv),
+        heads,
+        own.kv_heads,
+        own.size,
+        prompt.capacity,
+        own.capacity,
+        window,
+        scale,
+        cap,
     )
     return out
 
@@ -147,7 +163,11 @@ def draw(
     logp = torch.empty(rows, dtype=torch.float64)
     run(
         *pointers(logits, uniform, tokens, logp),
-        *wholes(rows, vocabulary, top_k),
-        *doubles(temperature, top_p, min_p),
+        rows,
+        vocabulary,
+        top_k,
+        temperature,
+        top_p,
+        min_p,
     )
     return tokens, logp
