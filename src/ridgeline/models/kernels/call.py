@@ -1,7 +1,7 @@
 """How tensors and numbers reach the compiled kernels.
 
-The types of a kernel's arguments are read from its source, so that plain numbers can be passed (which is quicker
-than to wrap each of them), and a missing one is an error instead of a crash.
+The types of a kernel's arguments are read from its source, so that plain numbers can be passed (which is
+quicker than to wrap each of them), and a missing one is an error instead of a crash.
 """
 
 from __future__ import annotations
