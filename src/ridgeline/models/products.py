@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
-from torch.nn import functional
 
 from ridgeline.models.gradient_sum import GradientSum, gradient_sum
 from ridgeline.models.kernels.learn import across
+from ridgeline.models.multiply import multiply
 
 Context = Any
 
@@ -28,7 +28,7 @@ def product(x: Tensor, linears: Sequence[nn.Linear]) -> Tensor:
     out: Tensor = (
         _Product.apply(x, *weights)  # type: ignore[no-untyped-call]
         if torch.is_grad_enabled()
-        else functional.linear(x, _beside(weights))
+        else multiply(x, _beside(weights).t())
     )
     return out if not biases else out + torch.cat(biases)
 
@@ -50,15 +50,15 @@ class _Product(Function):
         ctx.save_for_backward(x_across, *weights)
         # Found here: with recomputation, what is saved comes back without its attributes.
         ctx.sums = [gradient_sum(weight) for weight in weights]
-        return functional.linear(x, _beside(weights))
+        return multiply(x, _beside(weights).t())
 
     @staticmethod
     def backward(ctx: Context, d_out: Tensor) -> Any:
         x_across, *weights = ctx.saved_tensors
-        d_x = d_out @ _beside(weights) if ctx.needs_input_grad[0] else None
+        d_x = multiply(d_out, _beside(weights)) if ctx.needs_input_grad[0] else None
         if x_across is None:
             return d_x, *(None for _ in weights)
-        shares = (x_across @ d_out).split([len(weight) for weight in weights], dim=1)
+        shares = multiply(x_across, d_out).split([len(weight) for weight in weights], dim=1)
         return d_x, *(_delivered(total, share) for total, share in zip(ctx.sums, shares, strict=True))
 
 

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from ridgeline.models.gradient_sum import GradientSum, gradient_sum
 from ridgeline.models.kernels.call import kernel, pointers
 from ridgeline.models.kernels.learn import across
+from ridgeline.models.multiply import multiply
 
 LOGITS_BYTES = 2**28
 """Logits that exist at one time: 2,730 positions of 49,152 tokens in bfloat16."""
@@ -107,7 +108,7 @@ class _Scored(Function):
             places = [None if each is None else each[part] for each in (entropy_S, d_logp_S, d_entropy_S)]
             arguments = pointers(logits_RV, slope_RV, ids_S[part], log_total_S[part], *places)
             _score("score_logits_backward", logits_RV, *arguments, temperature=ctx.temperature)
-            d_hidden_SH[part] = slope_RV @ weight_VH
+            d_hidden_SH[part] = multiply(slope_RV, weight_VH)
             if own is not None:
                 own.add(across(x_RH) @ slope_RV)
         return d_hidden_SH, None if own is None else own.gradient(), None, None, None, None
