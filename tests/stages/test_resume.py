@@ -257,3 +257,20 @@ def test_a_stop_in_the_last_step_finishes_the_run(world: Path, tmp_path: Path) -
         request.asked = True
         summary = pipeline.run_recipe(made, tmp_path / "run", resume=False)
     assert summary["stages"]["sft"]["heldout_nll_after"] < summary["stages"]["sft"]["heldout_nll_before"]
+
+
+def test_killed_between_the_result_and_the_end_of_the_checkpoints(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = recipes.recipe(world, recipes.sft(checkpoint_every=2))
+
+    def killed(folder: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(pipeline, "forget_checkpoints", killed)
+        pipeline.run_recipe(made, tmp_path / "run", resume=False)
+    checkpoints = recipes.stage_folder(tmp_path / "run") / "checkpoints"
+    assert checkpoints.is_dir()
+    pipeline.run_recipe(made, tmp_path / "run", resume=True)
+    assert not checkpoints.exists()

@@ -117,6 +117,30 @@ def test_a_kill_before_the_rename_leaves_the_old_one(
     assert latest_checkpoint(tmp_path) == old
 
 
+def test_a_kill_while_an_old_one_is_removed_leaves_no_halves(
+    engine: LocalEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the rename, files that go one by one would look like a checkpoint for a while."""
+    for step in (2, 4):
+        save_checkpoint(tmp_path, step, engine, {})
+
+    def killed(path: Path, ignore_errors: bool = False) -> None:
+        if path.is_dir():
+            next(file for file in path.iterdir() if file.name != "state.json").unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoints.shutil, "rmtree", killed)
+        save_checkpoint(tmp_path, 6, engine, {})
+    complete = ["job.pt", "policy.safetensors", "state.json"]
+    assert {path.name: names(path) for path in tmp_path.glob("step-*")} == {
+        "step-000004": complete,
+        "step-000006": complete,
+    }
+    save_checkpoint(tmp_path, 8, engine, {})
+    assert names(tmp_path) == ["step-000006", "step-000008"]
+
+
 def test_everything_is_synced_before_the_rename(
     engine: LocalEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

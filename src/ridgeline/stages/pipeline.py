@@ -114,8 +114,8 @@ def _run_stage(context: StageContext, stage: Stage, number: int) -> None:
             if error.errno in NO_ROOM:
                 raise _disk_full(context, error) from error
             raise
-        forget_checkpoints(context.folder)
         context.run.event("stage finished", stage=stage.name, seconds=round(time.perf_counter() - start, 2))
+    forget_checkpoints(context.folder)  # again after a resume: a kill may have come before they were gone
     context.observer.finished(stage.name, result)
 
 

@@ -36,8 +36,7 @@ def save_checkpoint(folder: Path, step: int, engine: Engine, state: dict[str, An
         for path in aside.iterdir():
             _sync(path)
         _sync(aside)
-        if final.exists():
-            shutil.rmtree(final)
+        _discard(final)
         aside.rename(final)
         _sync(folder)
     except (OSError, RuntimeError, _safetensors_error()) as error:
@@ -49,7 +48,9 @@ def save_checkpoint(folder: Path, step: int, engine: Engine, state: dict[str, An
             "Free some space, then: ridgeline resume."
         ) from error
     for old in _all(folder)[:-KEEP]:
-        shutil.rmtree(old, ignore_errors=True)
+        _discard(old)
+    for rest in folder.glob(".step-*"):  # of a process that was killed while it wrote or removed
+        shutil.rmtree(rest, ignore_errors=True)
     return final
 
 
@@ -74,6 +75,15 @@ def step_of(path: Path) -> int:
 def _all(folder: Path) -> list[Path]:
     present = (path for path in folder.glob("step-*") if (path / "state.json").is_file())
     return sorted(present, key=step_of)
+
+
+def _discard(path: Path) -> None:
+    """Remove a checkpoint; never seen in halves, whenever the process is killed."""
+    if path.exists():
+        rest = path.with_name(f".{path.name}.discarded")
+        shutil.rmtree(rest, ignore_errors=True)
+        path.rename(rest)
+        shutil.rmtree(rest, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:
