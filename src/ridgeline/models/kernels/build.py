@@ -20,7 +20,20 @@ from pathlib import Path
 
 import torch
 
-SOURCES = ("kernels.c", "kernels.h", "draw.h", "learn.h", "multiply.h", "ragged.h")
+SOURCES = (
+    "kernels.c",
+    "kernels.h",
+    "draw.h",
+    "learn.h",
+    "adamw.h",
+    "multiply.h",
+    "tiles.h",
+    "attend_tiles.h",
+    "decode.h",
+    "gradient.h",
+    "broad.h",
+    "ragged.h",
+)
 FLAGS = ("-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-fPIC", "-shared")
 
 

@@ -62,10 +62,11 @@ def _type(argument: str) -> type:
 
 def pointers(*tensors: Any) -> list[int | None]:
     """Addresses of tensors (or arrays of numpy), contiguous and held by the caller; None: a null pointer."""
-    return [_address(tensor) for tensor in tensors]
+    return [address(tensor) for tensor in tensors]
 
 
-def _address(tensor: Any) -> int | None:
+def address(tensor: Any) -> int | None:
+    """As `pointers`, of one."""
     if tensor is None:
         return None
     return int(tensor.data_ptr() if isinstance(tensor, torch.Tensor) else tensor.ctypes.data)

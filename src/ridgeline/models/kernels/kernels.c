@@ -78,7 +78,13 @@ static inline lanes read_lanes_bfloat16(const bfloat16 *from) {
 #include "kernels.h"
 #include "draw.h"
 #include "learn.h"
+#include "adamw.h"
 #include "ragged.h"
+#include "tiles.h"
+#include "attend_tiles.h"
+#include "decode.h"
+#include "gradient.h"
+#include "broad.h"
 #undef REAL
 #undef READ
 #undef READ_LANES
@@ -93,4 +99,5 @@ static inline lanes read_lanes_bfloat16(const bfloat16 *from) {
 #include "kernels.h"
 #include "draw.h"
 #include "learn.h"
+#include "adamw.h"
 #include "ragged.h"

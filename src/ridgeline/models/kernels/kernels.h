@@ -1,6 +1,20 @@
 // The kernels once per number format: kernels.c includes this file with REAL, READ, WRITE and NAME defined.
 // Everything is computed in float and rounded once, when it is stored.
 
+static inline void NAME(norm_row)(REAL *x, const REAL *delta, const REAL *weight, REAL *out, int64_t width, float eps,
+                                  float offset) {
+    float sum = 0;
+    if (delta) {
+#pragma omp simd
+        for (int64_t i = 0; i < width; i++) x[i] = WRITE(READ(x[i]) + READ(delta[i]));
+    }
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < width; i++) sum += READ(x[i]) * READ(x[i]);
+    float scale = 1 / sqrtf(sum / width + eps);
+#pragma omp simd
+    for (int64_t i = 0; i < width; i++) out[i] = WRITE(READ(x[i]) * scale * (READ(weight[i]) + offset));
+}
+
 // out = x / sqrt(mean(x^2) + eps) * (weight + offset), for `rows` rows of `width` numbers.
 // With `delta` the residual stream takes it in first: x += delta, rounded, then normalised.
 // Rows come in `inner` pieces per `outer_stride` (heads inside a fused projection); otherwise inner = rows.
@@ -9,79 +23,77 @@ void NAME(rms_norm)(REAL *x, const REAL *delta, const REAL *weight, REAL *out, i
 #pragma omp parallel for schedule(static) if (rows * width > 4096)
     for (int64_t row = 0; row < rows; row++) {
         int64_t place = row / inner * outer_stride + row % inner * width;
-        REAL *from = x + place, *to = out + place;
-        float sum = 0;
-        if (delta) {
-            const REAL *add = delta + place;
+        NAME(norm_row)(x + place, delta ? delta + place : 0, weight, out + place, width, eps, offset);
+    }
+}
+
+static inline void NAME(gate_row)(const REAL *gate, const REAL *up, REAL *out, int64_t width, int64_t gelu) {
+    if (gelu) {
 #pragma omp simd
-            for (int64_t i = 0; i < width; i++) from[i] = WRITE(READ(from[i]) + READ(add[i]));
+        for (int64_t i = 0; i < width; i++) {
+            float g = READ(gate[i]), inner = 0.7978845608f * (g + 0.044715f * g * g * g);
+            // g * (1 + tanh(y)) / 2 = g / (1 + exp(-2 y))
+            out[i] = WRITE(g / (1 + exp_(-2 * inner)) * READ(up[i]));
         }
-#pragma omp simd reduction(+ : sum)
-        for (int64_t i = 0; i < width; i++) sum += READ(from[i]) * READ(from[i]);
-        float scale = 1 / sqrtf(sum / width + eps);
+    } else {
 #pragma omp simd
-        for (int64_t i = 0; i < width; i++) to[i] = WRITE(READ(from[i]) * scale * (READ(weight[i]) + offset));
+        for (int64_t i = 0; i < width; i++) {
+            float g = READ(gate[i]);
+            out[i] = WRITE(g / (1 + exp_(-g)) * READ(up[i]));
+        }
     }
 }
 
 // out[row] = act(gate[row]) * up[row], where in[row] holds gate and up one behind the other.
 void NAME(gate)(const REAL *in, REAL *out, int64_t rows, int64_t width, int64_t gelu) {
 #pragma omp parallel for schedule(static) if (rows * width > 4096)
-    for (int64_t row = 0; row < rows; row++) {
-        const REAL *gate = in + 2 * row * width, *up = gate + width;
-        REAL *to = out + row * width;
-        if (gelu) {
+    for (int64_t row = 0; row < rows; row++)
+        NAME(gate_row)(in + 2 * row * width, in + (2 * row + 1) * width, out + row * width, width, gelu);
+}
+
+// Turns the numbers of `heads` heads in place by the angles of a position.
+static inline void NAME(rotate_heads)(REAL *part, const float *cosine, const float *sine, int64_t heads, int64_t size,
+                                      int64_t turned) {
+    int64_t half = turned / 2;
+    for (int64_t head = 0; head < heads; head++, part += size) {
 #pragma omp simd
-            for (int64_t i = 0; i < width; i++) {
-                float g = READ(gate[i]), inner = 0.7978845608f * (g + 0.044715f * g * g * g);
-                // g * (1 + tanh(y)) / 2 = g / (1 + exp(-2 y))
-                to[i] = WRITE(g / (1 + exp_(-2 * inner)) * READ(up[i]));
-            }
-        } else {
-#pragma omp simd
-            for (int64_t i = 0; i < width; i++) {
-                float g = READ(gate[i]);
-                to[i] = WRITE(g / (1 + exp_(-g)) * READ(up[i]));
-            }
+        for (int64_t i = 0; i < half; i++) {
+            float first = READ(part[i]), second = READ(part[i + half]);
+            part[i] = WRITE(first * cosine[i] - second * sine[i]);
+            part[i + half] = WRITE(second * cosine[i + half] + first * sine[i + half]);
         }
     }
 }
 
+// Keys lie in blocks of LANES positions, [slot, kv_head, position / LANES, size, LANES], so that scores of LANES keys
+// are formed side by side; values lie [slot, kv_head, position, size]. Here of one page, that of a slot and head.
+static inline void NAME(store)(const REAL *key, const REAL *value, REAL *keys, REAL *values, int64_t position,
+                               int64_t size) {
+    REAL *block = keys + position / LANES * LANES * size + position % LANES;
+    for (int64_t i = 0; i < size; i++) block[i * LANES] = key[i];
+    memcpy(values + position * size, value, size * sizeof(REAL));
+}
+
 // Turns queries and keys by the angles of their positions and stores keys and values in the cache.
 // qkv [rows, (heads + 2 kv_heads) * size]; cosine, sine [rows, turned] floats; turned = 0: positions are not encoded.
-// Keys lie in blocks of LANES positions, [slot, kv_head, position / LANES, size, LANES], so that scores of LANES keys
-// are formed side by side; values lie [slot, kv_head, position, size].
 void NAME(rotate_and_store)(REAL *qkv, const float *cosine, const float *sine, REAL *keys, REAL *values,
                             const int64_t *slots, const int64_t *positions, int64_t rows, int64_t heads,
                             int64_t kv_heads, int64_t size, int64_t turned, int64_t capacity) {
-    int64_t width = (heads + 2 * kv_heads) * size, half = turned / 2;
+    int64_t width = (heads + 2 * kv_heads) * size;
 #pragma omp parallel for schedule(static) if (rows > 3)
     for (int64_t row = 0; row < rows; row++) {
-        REAL *line = qkv + row * width;
-        const float *c = cosine + row * turned, *s = sine + row * turned;
-        for (int64_t head = 0; head < heads + kv_heads; head++) {
-            REAL *part = line + head * size;
-#pragma omp simd
-            for (int64_t i = 0; i < half; i++) {
-                float first = READ(part[i]), second = READ(part[i + half]);
-                part[i] = WRITE(first * c[i] - second * s[i]);
-                part[i + half] = WRITE(second * c[i + half] + first * s[i + half]);
-            }
-        }
-        int64_t slot = slots[row], position = positions[row];
-        for (int64_t head = 0; head < kv_heads; head++) {
-            const REAL *key = line + (heads + head) * size, *value = line + (heads + kv_heads + head) * size;
-            int64_t page = (slot * kv_heads + head) * capacity;
-            REAL *block = keys + (page + position / LANES * LANES) * size + position % LANES;
-            for (int64_t i = 0; i < size; i++) block[i * LANES] = key[i];
-            memcpy(values + (page + position) * size, value, size * sizeof(REAL));
+        REAL *line = qkv + row * width, *key = line + heads * size;
+        NAME(rotate_heads)(line, cosine + row * turned, sine + row * turned, heads + kv_heads, size, turned);
+        for (int64_t head = 0; head < kv_heads; head++, key += size) {
+            int64_t page = (slots[row] * kv_heads + head) * capacity * size;
+            NAME(store)(key, key + kv_heads * size, keys + page, values + page, positions[row], size);
         }
     }
 }
 
 // The cache is larger than the processor's, and its pages are too short for the processor to guess what comes next: while
 // one stretch is computed with, the next is asked for, step by step.
-#define STEP (BLOCKS * LANES * (int64_t)sizeof(REAL))
+#define STRETCH (BLOCKS * LANES * (int64_t)sizeof(REAL))
 #define ASK(next, step, bytes) \
     for (int64_t ask = 0; ask < (bytes); ask += 64) __builtin_prefetch((const char *)(next) + (step) * (bytes) + ask, 0, 2)
 
@@ -94,7 +106,7 @@ static inline __attribute__((always_inline)) void NAME(score)(const float *query
         for (int b = 0; b < blocks; b++) sums[g][b] = (lanes){0};
     for (int64_t i = 0; i < size; i++) {
         lanes key[BLOCKS];
-        ASK(next, i, STEP * blocks / BLOCKS);
+        ASK(next, i, STRETCH * blocks / BLOCKS);
         for (int b = 0; b < blocks; b++) key[b] = READ_LANES(keys + (b * size + i) * LANES);
         for (int g = 0; g < group; g++) {
             float factor = query[g * size + i];
@@ -186,8 +198,30 @@ static void NAME(absorb_group)(const float *query, const REAL *keys, const REAL 
     }
 }
 
-// One query position per row over two pages: the prompt, shared by all completions of it, and the row's own tokens.
-// qkv as above (only queries are read); out [rows, heads * size]. `window` > 0 hides what is that far back or further.
+// One query position of one row and the heads that share a key head, over two pages: `before` positions of the prompt,
+// shared by all completions of it, and `own` ones of the row itself. query, out [group * size].
+static void NAME(attend_group)(const REAL *from, REAL *out, const REAL *prompt_keys, const REAL *prompt_values,
+                               const REAL *own_keys, const REAL *own_values, int64_t before, int64_t own,
+                               int64_t group, int64_t size, int64_t own_capacity, int64_t window, float scale,
+                               float cap) {
+    float query[MAX_GROUP * MAX_SIZE], average[MAX_GROUP * MAX_SIZE], top[MAX_GROUP], mass[MAX_GROUP];
+    for (int64_t i = 0; i < group * size; i++) query[i] = READ(from[i]) * scale, average[i] = 0;
+    for (int64_t g = 0; g < group; g++) top[g] = -1e30f, mass[g] = 0;
+    int64_t start = window > 0 && before + own > window ? before + own - window : 0;
+    for (int64_t g = 0; g < group; g += GROUPS) {
+        int64_t count = group - g < GROUPS ? group - g : GROUPS;
+        if (start < before)
+            NAME(absorb_group)(query + g * size, prompt_keys, prompt_values, start, before, count, size, cap, top + g,
+                               mass + g, average + g * size, own_keys);
+        NAME(absorb_group)(query + g * size, own_keys, own_values, start > before ? start - before : 0, own, count,
+                           size, cap, top + g, mass + g, average + g * size, own_keys + own_capacity * size);
+    }
+    for (int64_t g = 0; g < group; g++)
+        for (int64_t i = 0; i < size; i++) out[g * size + i] = WRITE(average[g * size + i] / mass[g]);
+}
+
+// Attention of one query position per row; qkv as above (only queries are read); out [rows, heads * size]. `window` > 0
+// hides what is that far back or further.
 void NAME(attend)(const REAL *qkv, REAL *out, const REAL *prompt_keys, const REAL *prompt_values,
                   const REAL *own_keys, const REAL *own_values, const int64_t *prompts, const int64_t *prompt_lengths,
                   const int64_t *slots, const int64_t *own_lengths, int64_t rows, int64_t heads, int64_t kv_heads,
@@ -197,26 +231,10 @@ void NAME(attend)(const REAL *qkv, REAL *out, const REAL *prompt_keys, const REA
 #pragma omp parallel for collapse(2) schedule(dynamic, 4)
     for (int64_t row = 0; row < rows; row++)
         for (int64_t head = 0; head < kv_heads; head++) {
-            float query[MAX_GROUP * MAX_SIZE], average[MAX_GROUP * MAX_SIZE], top[MAX_GROUP], mass[MAX_GROUP];
-            const REAL *from = qkv + row * width + head * group * size;
-            for (int64_t i = 0; i < group * size; i++) query[i] = READ(from[i]) * scale, average[i] = 0;
-            for (int64_t g = 0; g < group; g++) top[g] = -1e30f, mass[g] = 0;
-            int64_t before = prompt_lengths[row], own = own_lengths[row];
-            int64_t start = window > 0 && before + own > window ? before + own - window : 0;
-            int64_t prompt_page = (prompts[row] * kv_heads + head) * prompt_capacity * size;
-            int64_t own_page = (slots[row] * kv_heads + head) * own_capacity * size;
-            for (int64_t g = 0; g < group; g += GROUPS) {
-                int64_t count = group - g < GROUPS ? group - g : GROUPS;
-                if (start < before)
-                    NAME(absorb_group)(query + g * size, prompt_keys + prompt_page, prompt_values + prompt_page, start,
-                                       before, count, size, cap, top + g, mass + g, average + g * size,
-                                       own_keys + own_page);
-                NAME(absorb_group)(query + g * size, own_keys + own_page, own_values + own_page,
-                                   start > before ? start - before : 0, own, count, size, cap, top + g, mass + g,
-                                   average + g * size, own_keys + own_page + own_capacity * size);
-            }
-            REAL *to = out + row * heads * size + head * group * size;
-            for (int64_t g = 0; g < group; g++)
-                for (int64_t i = 0; i < size; i++) to[g * size + i] = WRITE(average[g * size + i] / mass[g]);
+            int64_t prompt = (prompts[row] * kv_heads + head) * prompt_capacity * size;
+            int64_t page = (slots[row] * kv_heads + head) * own_capacity * size;
+            NAME(attend_group)(qkv + row * width + head * group * size, out + (row * heads + head * group) * size,
+                               prompt_keys + prompt, prompt_values + prompt, own_keys + page, own_values + page,
+                               prompt_lengths[row], own_lengths[row], group, size, own_capacity, window, scale, cap);
         }
 }

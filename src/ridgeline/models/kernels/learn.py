@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from ridgeline.models.kernels.call import kernel, pointers
+from ridgeline.models.kernels.decode import has_tiles
 from ridgeline.models.kernels.texts import Texts
 
 Context = Any  # torch's own type knows neither saved tensors nor what is set on it
@@ -62,6 +63,53 @@ def across(x: Tensor) -> Tensor:
     out = x.new_empty(x.shape[1], x.shape[0])
     _run("across", x, *pointers(x, out), *x.shape)
     return out
+
+
+def has_products(like: Tensor) -> bool:
+    """Whether `sum_product` runs on tensors such as ``like``: bfloat16, on a processor with AMX."""
+    return like.dtype == torch.bfloat16 and kernel("across", like) is not None and has_tiles()
+
+
+def pair_tokens(x: Tensor) -> Tensor:
+    """``[T, C]`` as `sum_product` wants it: flat, in tiles of pairs of tokens; without gradient."""
+    tokens, columns = x.shape
+    out = x.new_empty(_whole(tokens) * _whole(columns))
+    _run("pair_tokens", x, *pointers(x.contiguous(), out), tokens, columns)
+    return out
+
+
+def sum_product(d_out: Tensor, pairs: Tensor, total: Tensor, *, add: bool) -> Tensor:
+    """total = d_out^T x, or += where ``add``; returns the squares of ``total`` then, to be summed, float64.
+
+    d_out: ``[T, out]``, which may be columns of a wider matrix; pairs: of x ``[T, in]``; total: ``[out, in]``
+    float32, contiguous. Sums are in float32.
+    """
+    tokens, outs = d_out.shape
+    ins, threads = total.shape[1], torch.get_num_threads()
+    across_ = d_out.new_empty(_whole(tokens) * max(_whole(outs), threads * _TILES))
+    room = torch.empty(threads, _whole(ins) * _TILES, dtype=torch.float32)
+    squares = torch.zeros(threads, dtype=torch.float64)
+    sizes = tokens, outs, ins, d_out.stride(0), int(add), threads
+    _run("sum_product", d_out, *pointers(d_out, pairs, total, across_, room, squares), *sizes)
+    return squares
+
+
+def broad_product(left: Tensor, right: Tensor) -> Tensor:
+    """``[M, K] x [K, N] -> [M, N]``, rounded once; ``right`` may be a transposed matrix."""
+    (rows, depth), columns = left.shape, right.shape[1]
+    turned = right.stride(1) != 1
+    out = left.new_empty(rows, columns)
+    sizes = rows, columns, depth, left.stride(0), right.stride(0 if not turned else 1)
+    _run("broad_product", left, *pointers(left, right, out), *sizes, int(turned), torch.get_num_threads())
+    return out
+
+
+_TILES = 32
+"""Rows and columns that two tiles have, side by side."""
+
+
+def _whole(count: int) -> int:
+    return -(-count // _TILES) * _TILES
 
 
 def available(like: Tensor) -> bool:

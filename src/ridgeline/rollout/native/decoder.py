@@ -18,7 +18,9 @@ from ridgeline.models.architecture import Layer, Norm, architecture_of
 from ridgeline.models.body import rotary_angles
 from ridgeline.models.forward import head_logits
 from ridgeline.models.kernels.pages import Pages
+from ridgeline.models.kernels.tile_pages import TilePages
 from ridgeline.rollout.native.weights import LayerProducts, Weights
+from ridgeline.rollout.native.whole_step import WholeStep, fits
 
 
 @dataclass
@@ -47,19 +49,24 @@ class NativeDecoder:
         self.module = module
         architecture = architecture_of(module)
         self.body = architecture.body
-        self.weights = Weights(architecture)
-        self.prompts: list[Pages] = []
-        self.own: list[Pages] = []
+        self.weights = Weights(architecture, tiles=fits(self.body, module.dtype))
+        # A page per prompt and per completion, a list per layer: TilePages with weights in tiles, else Pages.
+        self.prompts: list[Any] = []
+        self.own: list[Any] = []
+        self.whole: WholeStep | None = None
 
     def reserve(self, prompts: int, prompt_tokens: int, slots: int, new_tokens: int) -> None:
         """Pages for so many prompts and completions; what they held is forgotten."""
         shape = self.body
         dtype = self.module.dtype
 
-        def pages(count: int, capacity: int) -> list[Pages]:
+        def pages(count: int, capacity: int) -> list[Any]:
+            if self.weights.tiles:
+                return [TilePages.empty(count, shape.kv_heads, capacity, shape.size) for _ in shape.layers]
             return [Pages.empty(count, shape.kv_heads, capacity, shape.size, dtype) for _ in shape.layers]
 
         self.prompts, self.own = pages(prompts, prompt_tokens), pages(slots, new_tokens)
+        self.whole = None
 
     @torch.no_grad()
     def prefill(self, prompts: Sequence[Sequence[int]], pages: Sequence[int]) -> torch.Tensor:
@@ -91,6 +98,12 @@ class NativeDecoder:
         shape = self.body
         stream_BH: torch.Tensor = shape.embedding(rows.tokens)
         angles = rotary_angles(self.body, rows.prompt_lengths + rows.written)
+        if self.weights.tiles:
+            if self.whole is None or self.whole.version != self.weights.version:
+                self.whole = WholeStep(shape, self.weights, self.prompts, self.own)
+            return self.whole(
+                stream_BH, angles, (rows.prompts, rows.prompt_lengths, rows.slots, rows.written)
+            )
         delta_BH: torch.Tensor | None = None
         for layer, products, prompt, own in zip(
             shape.layers, self.weights.layers, self.prompts, self.own, strict=True

@@ -1,0 +1,57 @@
+"""Pages of keys and values as the attention in tiles reads them (attend_tiles.h)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ridgeline.models.kernels.decode import DEEP, EDGE
+
+
+@dataclass
+class TilePages:
+    """``count`` pages of one layer, of ``capacity`` positions each (a multiple of DEEP); bfloat16.
+
+    keys: ``[count, kv_heads, capacity / EDGE, ceil(size / DEEP), DEEP / 2, EDGE, 2]``, pairs of numbers of
+    EDGE neighbouring positions. values: ``[count, kv_heads, capacity / DEEP, ceil(size / EDGE), DEEP / 2,
+    EDGE, 2]``, pairs of neighbouring positions of EDGE numbers. Zeros fill the last tiles of what is written.
+    """
+
+    keys: torch.Tensor
+    values: torch.Tensor
+    size: int
+
+    @staticmethod
+    def empty(count: int, kv_heads: int, capacity: int, size: int) -> TilePages:
+        """Room for ``capacity`` positions or more."""
+        blocks = -(-max(capacity, 1) // DEEP)
+
+        def tiles(*shape: int) -> torch.Tensor:
+            return torch.empty(count, kv_heads, *shape, DEEP // 2, EDGE, 2, dtype=torch.bfloat16)
+
+        return TilePages(
+            tiles(blocks * (DEEP // EDGE), -(-size // DEEP)), tiles(blocks, -(-size // EDGE)), size
+        )
+
+    @property
+    def capacity(self) -> int:
+        return self.values.shape[2] * DEEP
+
+    def write(self, page: int, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Fill ``page`` from its start with ``[kv_heads, T, size]``."""
+        keys, values = _padded(keys, EDGE, DEEP), _padded(values, DEEP, EDGE)
+        keys = keys.unflatten(2, (-1, DEEP // 2, 2)).unflatten(1, (-1, EDGE)).permute(0, 1, 3, 4, 2, 5)
+        values = values.unflatten(2, (-1, EDGE)).unflatten(1, (-1, DEEP // 2, 2)).permute(0, 1, 4, 2, 5, 3)
+        self.keys[page, :, : keys.shape[1]] = keys
+        self.values[page, :, : values.shape[1]] = values
+
+    def read(self, page: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values ``[kv_heads, length, size]``; the inverse of ``write``."""
+        keys = self.keys[page].permute(0, 1, 4, 2, 3, 5).flatten(3).flatten(1, 2)
+        values = self.values[page].permute(0, 1, 3, 5, 2, 4).flatten(4).flatten(1, 3)
+        return keys[:, :length, : self.size], values.flatten(2)[:, :length, : self.size]
+
+
+def _padded(x: torch.Tensor, positions: int, numbers: int) -> torch.Tensor:
+    return torch.nn.functional.pad(x, (0, -x.shape[2] % numbers, 0, -x.shape[1] % positions))
