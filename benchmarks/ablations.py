@@ -117,6 +117,7 @@ class Bench:
 
     def samplers(self) -> dict[str, tuple[Callable[[], Any], Any]]:
         """Each with the context it runs in; nothing stops early."""
+        from ridgeline.rollout.native import decoder
         from ridgeline.rollout.native.decoder import NativeDecoder
         from ridgeline.rollout.native.sampler import NativeSampler
         from ridgeline.rollout.plain import PlainSampler
@@ -124,10 +125,13 @@ class Bench:
         plain = PlainSampler(self.model.module, self.model.tokenizer, stop_ids=[])
         native = NativeSampler(plain, NativeDecoder(self.model.module))
         narrow = NativeSampler(plain, NativeDecoder(self.model.module), slots=16)
+        with mock.patch.object(decoder, "fits", lambda body, dtype: False):
+            apart = NativeSampler(plain, NativeDecoder(self.model.module))
         return {
             "native sampler": (patched(), native),
+            "native sampler, operation by operation": (patched(), apart),
             "native sampler, 16 slots": (patched(), narrow),
-            "native sampler, kernels in torch": (patched(**{"kernels.ops__kernel": nothing}), native),
+            "native sampler, kernels in torch": (patched(**{"kernels.ops__kernel": nothing}), apart),
             "plain sampler": (patched(), plain),
         }
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tests.models.families import CONFIGS, make_model
 from tests.tiny import make_tiny_model, make_tokenizer
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, modeling_utils
 
 from ridgeline.models.batch import MicroBatch, completion_row
 from ridgeline.models.embedded import EMBEDDED_NAME
@@ -227,3 +228,26 @@ def test_gguf_file_and_converted_folder_agree(embedded: LanguageModel, tmp_path:
         assert torch.equal(module(IDS).logits, embedded.module(IDS).logits)
     assert tokenizer.get_vocab() == embedded.tokenizer.get_vocab()
     shutil.rmtree(tmp_path)
+
+
+def test_weights_are_read_and_their_file_is_not_mapped(tmp_path: Path, monkeypatch) -> None:
+    """A mapped file is resident beside the weights that are made of it."""
+    backends = []
+
+    def recorded(*arguments, **options):
+        backends.append(options["backend"])
+        return safe_open(*arguments, **options)
+
+    monkeypatch.setattr("ridgeline.models.load.safe_open", recorded)
+    load_model(str(make_tiny_model(tmp_path)), dtype=torch.bfloat16)
+    assert backends == ["pread"]
+    assert modeling_utils.safe_open is safe_open
+
+
+def test_frequencies_of_rotations_are_not_rounded(tmp_path: Path) -> None:
+    """In bfloat16 they would be off by up to 0.4 %, which turns late positions by the wrong angle."""
+    folder = str(make_tiny_model(tmp_path))
+    narrow = load_model(folder, dtype=torch.bfloat16).module
+    theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    assert torch.equal(narrow.model.rotary_emb.inv_freq, theirs.model.rotary_emb.inv_freq)
+    assert narrow.model.rotary_emb.inv_freq.dtype == torch.float32

@@ -241,3 +241,19 @@ def test_cached_features_score_like_the_whole_model() -> None:
     assert heads.shape == (len(batch.rows), 1, 1)
     torch.testing.assert_close(heads[:, 0, 0], scores, atol=1e-4, rtol=1e-4, check_dtype=False)
     assert value_forward(model, batch, True)["values"].shape == batch.mask_BN.shape
+
+
+@pytest.mark.parametrize("take", [False, True])
+@pytest.mark.parametrize("family", ["llama", "gemma3", "gpt2"])
+def test_the_layers_are_copied_unless_they_are_taken(family: str, take: bool) -> None:
+    source = LanguageModel(make_model(family, torch.float32), make_tokenizer(), "test")
+    tokens = torch.arange(1, 9)[None]
+    model = score_model_from(source, layer=None, pooling="last", take=take)
+    theirs, ours = (dict(each.named_parameters()) for each in (source.module.base_model, model.backbone))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert all(weight.requires_grad and weight.dtype == torch.float32 for weight in ours.values())
+    assert all((ours[name].data_ptr() == theirs[name].data_ptr()) == take for name in ours)
+    with torch.no_grad():
+        expected = source.module.base_model(tokens).last_hidden_state
+        assert torch.equal(model.backbone(tokens).last_hidden_state, expected)

@@ -9,6 +9,7 @@ from torch import nn
 
 from ridgeline.models.gradient_sum import gradient_sum
 from ridgeline.schema.stages.common import Optimiser
+from ridgeline.training import optimiser as module_of_optimiser
 from ridgeline.training.optimiser import MasterAdamW, learning_rate
 
 
@@ -111,9 +112,38 @@ def test_bfloat16_working_weights_are_the_rounded_masters() -> None:
             optimiser.accumulate()
             optimiser.step(1e-3, optimiser.gradient_norm())
         for name, working in ours.working.items():
-            assert torch.equal(ours.masters[name], oracle.masters[name])
+            torch.testing.assert_close(ours.masters[name], oracle.masters[name], rtol=1e-6, atol=1e-7)
             assert torch.equal(working, ours.masters[name].bfloat16())
             assert working.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("size", [1, 33, 40_000])
+@pytest.mark.parametrize("limit", [1e-3, 1e9])
+def test_the_compiled_step_is_that_of_torch(size: int, limit: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes that do not fill a vector, or are shared among threads; clipped or not."""
+    config = Optimiser(betas=(0.8, 0.95), epsilon=1e-7, weight_decay=0.1, max_gradient_norm=limit)
+    found = []
+    for compiled in (True, False):
+        if not compiled:
+            monkeypatch.setattr(module_of_optimiser, "kernel", lambda name, like: None)
+        generator = torch.Generator().manual_seed(0)
+        shapes = {"matrix": (size, 2), "vector": (size,)}
+        weights = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+        module = nn.ParameterDict(weights).to(torch.bfloat16)
+        optimiser = MasterAdamW(module, config)
+        for step in range(4):
+            give_gradients(module, step)
+            optimiser.accumulate()
+            optimiser.step(1e-2, optimiser.gradient_norm())
+        found.append((optimiser, dict(module.items())))
+    (ours, our_weights), (theirs, their_weights) = found
+    for name, master in theirs.masters.items():
+        torch.testing.assert_close(ours.masters[name], master, rtol=1e-6, atol=1e-7)
+        assert torch.equal(our_weights[name], ours.masters[name].bfloat16())
+        assert torch.equal(their_weights[name], master.bfloat16())
+        states = ours.adam.state[ours.masters[name]], theirs.adam.state[master]
+        for key in ("step", "exp_avg", "exp_avg_sq"):
+            torch.testing.assert_close(states[0][key], states[1][key], rtol=1e-6, atol=2e-7)
 
 
 def test_updates_below_the_spacing_of_bfloat16_survive_in_the_masters() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tests.tiny_recipe import write_tiny_recipe
 from tests.workbench import every_stage as stages
 
 from ridgeline.models.batch import unit_tokens
+from ridgeline.models.content_cache import DAY
 from ridgeline.models.load import load_model
 from ridgeline.schema.recipe import load_recipe
 from ridgeline.schema.stages.common import Sampling
@@ -25,7 +27,8 @@ from ridgeline.stages.pipeline import run_recipe
 from ridgeline.workbench import plan as plan_module
 from ridgeline.workbench.costs import micro_batches
 from ridgeline.workbench.facts import facts_of
-from ridgeline.workbench.passes import Passes
+from ridgeline.workbench.kept_timings import KeptTimings
+from ridgeline.workbench.passes import Decoding, Passes, Rates
 from ridgeline.workbench.plan import StagePlan, make_plan, memory_shortage
 from ridgeline.workbench.shapes import Shape, coarse
 from ridgeline.workbench.stand_in import StandIns
@@ -193,6 +196,36 @@ def test_a_stand_in_of_every_family(family: str) -> None:
     shape = Shape(8, 8, 2)
     assert found.train(shape, False).layer >= 0 and found.train(shape, False).seconds(24, 16, 2) > 0
     assert found.decode(2, 2, 8, Sampling(max_new_tokens=8)).step.seconds(1, 1, 2) > 0
+
+
+def test_timings_are_kept_for_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RIDGELINE_CACHE", str(tmp_path))
+    models = StandIns(
+        facts_of(CONFIGS["llama"]()), device=torch.device("cpu"), dtype=torch.float32, room=None
+    )
+    assert KeptTimings(models).get(("a", 1), lambda: [1.5, 2.5]) == [1.5, 2.5]
+    assert KeptTimings(models).get(("a", 1), lambda: [9.0, 9.0]) == [1.5, 2.5]
+    assert KeptTimings(models).get(("a", 2), lambda: [3.0]) == [3.0]
+    later = time.time() + DAY + 1
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert KeptTimings(models).get(("a", 1), lambda: [9.0, 9.0]) == [9.0, 9.0]
+
+
+def test_decoding_between_two_timed_numbers_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a step costs 6 + 2 rows, seconds of 40 rows are found from those of 16 and 64."""
+    models = StandIns(
+        facts_of(CONFIGS["llama"]()), device=torch.device("cpu"), dtype=torch.float32, room=None
+    )
+    found = Passes(models, make_tokenizer())
+
+    def timed(rows: int, samples: int, read: int, sampling: Sampling) -> Decoding:
+        return Decoding(Rates(rest=(6 + 2 * rows) / rows), Rates(rest=float(rows)))
+
+    monkeypatch.setattr(found, "_decode_at", timed)
+    for rows in (16, 40, 63, 64, 200):
+        decoding = found.decode(rows, 2, 8, Sampling(max_new_tokens=8))
+        assert decoding.step.seconds(rows, rows, 2) == pytest.approx(6 + 2 * rows)
+        assert decoding.read.rest == pytest.approx(rows)
 
 
 def test_a_model_beyond_the_room_is_timed_smaller_and_scaled() -> None:

@@ -1,8 +1,9 @@
 """Linear layers read side by side, with a gradient of the weights that this CPU forms fast.
 
-oneDNN multiplies [in, T] x [T, out] about twice as fast as [out, T] x [T, in] when the left side has first
-been laid across (bfloat16, AMX: 2.4 to 3.0 against 1.2 to 1.5 TFLOP/s), so the smaller operand is, and the
-gradient comes out across.
+Where the processor has AMX and the gradients are added up in float32, a kernel of our own forms and adds them
+at once (`kernels/gradient.h`). Elsewhere: oneDNN multiplies [in, T] x [T, out] about twice as fast as
+[out, T] x [T, in] when the left side has first been laid across, so the smaller operand is, and the gradient
+comes out across.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from ridgeline.models.gradient_sum import GradientSum, gradient_sum
-from ridgeline.models.kernels.learn import across
+from ridgeline.models.kernels.learn import across, has_products, pair_tokens
 from ridgeline.models.multiply import multiply
 
 Context = Any
@@ -45,20 +46,30 @@ def embed(ids_T: Tensor, embedding: nn.Module) -> Tensor:
 class _Product(Function):
     @staticmethod
     def forward(ctx: Context, x: Tensor, *weights: Tensor) -> Tensor:
-        # Laid across now, while it is in the processor's cache: the way back needs x in no other form.
-        x_across = across(x) if any(ctx.needs_input_grad[1:]) else None
-        ctx.save_for_backward(x_across, *weights)
         # Found here: with recomputation, what is saved comes back without its attributes.
         ctx.sums = [gradient_sum(weight) for weight in weights]
+        learns = ctx.needs_input_grad[1:]
+        ctx.in_tiles = has_products(x) and all(
+            total is not None for total, each in zip(ctx.sums, learns, strict=True) if each
+        )
+        # Laid out now, while it is in the processor's cache: the way back needs x in no other form.
+        laid_out = (pair_tokens(x) if ctx.in_tiles else across(x)) if any(learns) else None
+        ctx.save_for_backward(laid_out, *weights)
         return multiply(x, _beside(weights).t())
 
     @staticmethod
     def backward(ctx: Context, d_out: Tensor) -> Any:
-        x_across, *weights = ctx.saved_tensors
+        laid_out, *weights = ctx.saved_tensors
         d_x = multiply(d_out, _beside(weights)) if ctx.needs_input_grad[0] else None
-        if x_across is None:
+        widths = [len(weight) for weight in weights]
+        if laid_out is None:
             return d_x, *(None for _ in weights)
-        shares = multiply(x_across, d_out).split([len(weight) for weight in weights], dim=1)
+        if ctx.in_tiles:
+            for total, part in zip(ctx.sums, d_out.contiguous().split(widths, dim=1), strict=True):
+                if total is not None:
+                    total.add_product(part, laid_out)
+            return d_x, *(None for _ in weights)
+        shares = multiply(laid_out, d_out).split(widths, dim=1)
         return d_x, *(_delivered(total, share) for total, share in zip(ctx.sums, shares, strict=True))
 
 

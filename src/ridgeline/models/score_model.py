@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.initialization import no_init_weights
 
 from ridgeline.models.batch import MicroBatch
 from ridgeline.models.forward import read_rows
@@ -173,9 +174,16 @@ def head_forward(module: nn.Module, batch: MicroBatch, packed: bool) -> dict[str
 
 
 def score_model_from(
-    language_model: LanguageModel, *, layer: int | None, pooling: Pooling, kind: HeadKind | None = None
+    language_model: LanguageModel,
+    *,
+    layer: int | None,
+    pooling: Pooling,
+    kind: HeadKind | None = None,
+    take: bool = False,
 ) -> ScoreModel:
     """A new score model on a copy of the language model's first ``layer`` layers, with a zero head.
+
+    With ``take`` on these layers themselves: nothing is held twice, and training moves both models.
 
     Raises:
         UsageError: the model has fewer layers.
@@ -189,10 +197,11 @@ def score_model_from(
     config.num_hidden_layers = keep
     if getattr(config, "layer_types", None) is not None:
         config.layer_types = config.layer_types[:keep]
-    backbone = AutoModel.from_config(config, dtype=source.dtype)
-    wanted = set(backbone.state_dict())
-    weights = {name: value for name, value in source.base_model.state_dict().items() if name in wanted}
-    backbone.load_state_dict(weights)
+    with no_init_weights():
+        backbone = AutoModel.from_config(config, dtype=source.dtype)
+    given = source.base_model.state_dict()
+    weights = {name: given[name] if take else given[name].clone() for name in backbone.state_dict()}
+    backbone.load_state_dict(weights, assign=True)
     backbone = backbone.to(source.device).eval()
     for part in backbone.modules():
         if isinstance(part, nn.Embedding):

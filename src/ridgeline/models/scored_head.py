@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from ridgeline.models.gradient_sum import GradientSum, gradient_sum
 from ridgeline.models.kernels.call import kernel, pointers
-from ridgeline.models.kernels.learn import across
+from ridgeline.models.kernels.learn import across, has_products, pair_tokens
 from ridgeline.models.multiply import multiply
 
 LOGITS_BYTES = 2**28
@@ -110,20 +110,23 @@ class _Scored(Function):
             _score("score_logits_backward", logits_RV, *arguments, temperature=ctx.temperature)
             d_hidden_SH[part] = multiply(slope_RV, weight_VH)
             if own is not None:
-                own.add(across(x_RH) @ slope_RV)
+                own.add(slope_RV, x_RH)
         return d_hidden_SH, None if own is None else own.gradient(), None, None, None, None
 
 
 class _Shares:
-    """The gradient of the head, part by part, each ``[H, V]``."""
+    """The gradient of the head, part by part."""
 
     def __init__(self, weight_VH: Tensor, elsewhere: GradientSum | None) -> None:
         self.dtype = weight_VH.dtype
         self.elsewhere = elsewhere
         self.total = self.elsewhere or GradientSum(torch.empty_like(weight_VH))
 
-    def add(self, share_HV: Tensor) -> None:
-        self.total.add_across(share_HV)
+    def add(self, slope_RV: Tensor, x_RH: Tensor) -> None:
+        if has_products(slope_RV):
+            self.total.add_product(slope_RV, pair_tokens(x_RH))
+        else:
+            self.total.add_across(across(x_RH) @ slope_RV)
 
     def gradient(self) -> Tensor | None:
         """For autograd; None where it is added up elsewhere."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from ridgeline.rollout.native import new_sampler
 from ridgeline.rollout.request import PromptRequest
 from ridgeline.schema.stages.common import Adapter, Optimiser, Sampling
 from ridgeline.training.optimiser import MasterAdamW
+from ridgeline.workbench.kept_timings import KeptTimings
 from ridgeline.workbench.shapes import Shape, coarse
 from ridgeline.workbench.stand_in import FEW, StandIns
 
@@ -35,6 +36,10 @@ _LEAST_TOKENS = 256
 """With fewer, writing the gradients of the weights would outweigh what a token costs."""
 _SHORT, _LONG = 2, 14
 """New tokens of two timed samplings; their difference is what steps cost without reading the prompt."""
+_MOST_ROWS = 256
+"""Up to so many rows, decoding is timed at powers of 4 and is nearly linear in between."""
+_SHARING = 4
+"""Completions of a prompt where it has more than one: what steps cost hardly depends on how many."""
 _SLICE = 2**24
 """Parameters on which the optimizer is timed."""
 _BEST_OF = 3
@@ -52,6 +57,11 @@ class Rates:
 
     def seconds(self, tokens: float, scored: float, layers: float) -> float:
         return tokens * (layers * self.layer + self.rest) + scored * self.head
+
+    def towards(self, other: Rates, share: float) -> Rates:
+        """These, moved towards ``other`` by ``share`` of the way."""
+        mixed = ((1.0 - share) * a + share * b for a, b in zip(astuple(self), astuple(other), strict=True))
+        return Rates(*mixed)
 
 
 @dataclass(frozen=True)
@@ -95,6 +105,7 @@ class Passes:
         self._decoding: dict[object, Decoding] = {}
         self._optimiser: tuple[float, float] | None = None
         self._packs: dict[int, bool] = {}
+        self._kept = KeptTimings(models) if timed else None
 
     def packs(self, longest: int) -> bool:
         """Whether the model's rows can be laid end to end."""
@@ -132,17 +143,30 @@ class Passes:
         small = shape.coarse().within(limit).rounded()
         key = (small, packed, run, limit, str(adapter))
         if key not in self._rates:
-            generator = np.random.default_rng(0)
-            count = max(1, int(limit // small.padded_tokens))
-            units = [small.unit(self.models.small, generator) for _ in range(count)]
-            batch = MicroBatch.of(units, self.models.device)
-            self._rates[key] = self._apart(
-                lambda module: self._best(lambda: run(module, batch, packed)),
-                adapter,
-                count * small.tokens(packed),
-                count * small.scored,
+            (self._rates[key],) = self._rates_of(
+                key, lambda: (self._time_pass(small, packed, run, limit, adapter),)
             )
         return self._rates[key]
+
+    def _rates_of(self, asked: tuple[object, ...], measure: Callable[[], tuple[Rates, ...]]) -> list[Rates]:
+        """Rates that were kept for ``asked``, or are measured now."""
+        assert self._kept is not None
+        flat = self._kept.get(asked, lambda: [value for rates in measure() for value in astuple(rates)])
+        return [Rates(*flat[first : first + 3]) for first in range(0, len(flat), 3)]
+
+    def _time_pass(
+        self, small: Shape, packed: bool, run: _Pass, limit: int, adapter: Adapter | None
+    ) -> Rates:
+        generator = np.random.default_rng(0)
+        count = max(1, int(limit // small.padded_tokens))
+        units = [small.unit(self.models.small, generator) for _ in range(count)]
+        batch = MicroBatch.of(units, self.models.device)
+        return self._apart(
+            lambda module: self._best(lambda: run(module, batch, packed)),
+            adapter,
+            count * small.tokens(packed),
+            count * small.scored,
+        )
 
     def _affordable(self) -> int:
         """Tokens of a pass through the larger stand-in that a machine does in about a tenth of a second."""
@@ -176,11 +200,30 @@ class Passes:
         # Timed in the middle of a completion, where as much context is read as on average.
         read = max(1, round(prompt + sampling.max_new_tokens / 2))
         positions = getattr(self.models.facts.config.get_text_config(), "max_position_embeddings", None)
-        rows, samples, read = coarse(rows), coarse(min(samples, rows)), coarse(read)
-        read = read if positions is None else min(read, positions - _LONG)
-        key = (rows, samples, read, sampling.model_copy(update={"max_new_tokens": 1}).model_dump_json())
+        read = coarse(read) if positions is None else min(coarse(read), positions - _LONG)
+        if rows > _MOST_ROWS:
+            return self._decode_at(coarse(rows), samples, read, sampling)
+        below = 4 ** ((rows.bit_length() - 1) // 2)
+        found = self._decode_at(below, samples, read, sampling)
+        if below == rows:
+            return found
+        # Seconds of a step are linear in rows; rates are per row.
+        above, share = self._decode_at(4 * below, samples, read, sampling), (rows - below) / (3 * below)
+        return Decoding(
+            found.step.towards(above.step, 4 * below * share / rows), found.read.towards(above.read, share)
+        )
+
+    def _decode_at(self, rows: int, samples: int, read: int, sampling: Sampling) -> Decoding:
+        samples = min(_SHARING, rows) if samples > 1 else 1
+        how = sampling.model_copy(update={"max_new_tokens": 1}).model_dump_json()
+        key = ("decode", rows, samples, read, how)
         if key not in self._decoding:
-            self._decoding[key] = self._decode(rows, samples, read, sampling)
+
+            def measure() -> tuple[Rates, Rates]:
+                found = self._decode(rows, samples, read, sampling)
+                return found.step, found.read
+
+            self._decoding[key] = Decoding(*self._rates_of(key, measure))
         return self._decoding[key]
 
     def _decode(self, rows: int, samples: int, prompt: int, sampling: Sampling) -> Decoding:
@@ -190,14 +233,21 @@ class Passes:
             PromptRequest(str(number), generator.integers(0, self.models.small, prompt).tolist(), size)
             for number, size in enumerate(sizes)
         ]
-        found: dict[int, dict[PreTrainedModel, float]] = {_SHORT: {}, _LONG: {}}
+        found: dict[PreTrainedModel, dict[int, float]] = {}
 
         def timed(module: PreTrainedModel, new: int) -> float:
-            if module not in found[new]:
+            if module not in found:
                 sampler, _ = new_sampler(module, self.tokenizer, [])
-                asked = sampling.model_copy(update={"max_new_tokens": new})
-                found[new][module] = self._best(lambda: sampler(requests, asked, seed=0, step=0))
-            return found[new][module]
+
+                def run(length: int) -> object:
+                    asked = sampling.model_copy(update={"max_new_tokens": length})
+                    return sampler(requests, asked, seed=0, step=0)
+
+                found[module] = {
+                    _SHORT: self._best(lambda: run(_SHORT)),
+                    _LONG: self._best(lambda: run(_LONG)),
+                }
+            return found[module][new]
 
         def step(module: PreTrainedModel) -> float:
             return (timed(module, _LONG) - timed(module, _SHORT)) / (_LONG - _SHORT)
@@ -217,23 +267,28 @@ class Passes:
         if not self.timed:
             return 0.0, 0.0
         if self._optimiser is None:
-            side = int(_SLICE**0.5)
-            module = nn.Linear(side, side, bias=False, device=self.models.device, dtype=self.models.dtype)
-            adam = MasterAdamW(module, Optimiser())
-            gradient = torch.full_like(module.weight, 1e-3)
-
-            def accumulate() -> None:
-                module.weight.grad = gradient
-                adam.accumulate()
-
-            def step() -> None:
-                accumulate()
-                adam.step(1e-5, adam.gradient_norm())
-
-            both = self._best(step, least=4)
-            adding = self._best(accumulate, least=4)
-            self._optimiser = adding / _SLICE, max(both - adding, 0.0) / _SLICE
+            assert self._kept is not None
+            adding, stepping = self._kept.get(("optimiser", _SLICE), self._time_optimiser)
+            self._optimiser = adding, stepping
         return self._optimiser
+
+    def _time_optimiser(self) -> tuple[float, float]:
+        side = int(_SLICE**0.5)
+        module = nn.Linear(side, side, bias=False, device=self.models.device, dtype=self.models.dtype)
+        adam = MasterAdamW(module, Optimiser())
+        gradient = torch.full_like(module.weight, 1e-3)
+
+        def accumulate() -> None:
+            module.weight.grad = gradient
+            adam.accumulate()
+
+        def step() -> None:
+            accumulate()
+            adam.step(1e-5, adam.gradient_norm())
+
+        both = self._best(step, least=4)
+        adding = self._best(accumulate, least=4)
+        return adding / _SLICE, max(both - adding, 0.0) / _SLICE
 
     def _best(self, work: Callable[[], object], *, least: int = 2) -> float:
         """Seconds of the fastest of a few runs: warming up, and other work on the machine, only add."""

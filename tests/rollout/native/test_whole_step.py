@@ -121,7 +121,7 @@ def test_a_slot_that_was_used_before_leaves_nothing(tiles: bool) -> None:
 
 @pytest.mark.parametrize("size", [8, 32, 40, 64])
 def test_pages_of_tiles_come_back(size: int) -> None:
-    pages = TilePages.empty(3, 2, 70, size)
+    pages = TilePages.of_layers(2, 3, 2, 70, size)[1]
     keys, values = torch.randn(2, 2, 61, size).bfloat16()
     pages.write(1, keys, values)
     assert pages.capacity == 96

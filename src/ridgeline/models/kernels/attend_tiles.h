@@ -35,6 +35,7 @@ struct attention { // of up to HEADS heads of one row while positions are walked
 // scores [EDGE, SPAN] of `count` blocks of keys; `values` are what is read next.
 static void tile_scores(struct attention *own, const REAL *keys, int64_t count, int64_t size, const REAL *values) {
     int64_t steps = tiles_of(size, DEEP);
+    SETTLE();
     for (int64_t block = 0; block < count; block += 4) {
         int64_t left = count - block;
         const REAL *from = keys + block * steps * TILE, *later = values + block * steps * TILE;

@@ -1,5 +1,5 @@
-// Products of many rows in the tiles of AMX: out = left x right, bfloat16 in and out, float sums. The right side is laid
-// out as the tiles want it piece by piece, each thread its own columns, and stays in the second cache meanwhile.
+// Products of many rows in the tiles of AMX: out = left x right, bfloat16 in and out, float sums. The right side is
+// laid out as the tiles want it piece by piece, each thread its own columns, and stays in the second cache meanwhile.
 
 #define PANELS_OF_CHUNK 12 // panels of 32 columns that a chunk along the depth should leave room for
 
@@ -13,8 +13,8 @@ static inline void lay_rows(const REAL *from, int64_t stride, int64_t rows, int6
 }
 
 // 32 numbers along the depth of up to 32 columns as two tiles of pairs, [2][16 pairs][16 columns][2].
-static inline void lay_right(const REAL *right, int64_t stride, int64_t across, int64_t step, int64_t panel, int64_t depth,
-                             int64_t columns, REAL *to) {
+static inline void lay_right(const REAL *right, int64_t stride, int64_t across, int64_t step, int64_t panel,
+                             int64_t depth, int64_t columns, REAL *to) {
     int64_t deep = depth - step * DEEP, wide = columns - panel * SIDE;
     if (!across) {
         pair_rows(right + step * DEEP * stride + panel * SIDE, stride, deep, wide, (__m512i *)to);
@@ -51,12 +51,13 @@ static void *own_room(int64_t bytes) {
 void NAME(broad_product)(const REAL *left, const REAL *right, REAL *out, int64_t rows, int64_t columns, int64_t depth,
                          int64_t left_stride, int64_t right_stride, int64_t across, int64_t threads) {
     int64_t steps = tiles_of(depth, DEEP), panels = tiles_of(columns, SIDE), lines = tiles_of(rows, SIDE);
-    int64_t most = tiles_of(panels, threads), room = PAIRS_BYTES / (STEP * (int64_t)sizeof(REAL));
-    int64_t chunks = tiles_of(steps, room / (most < PANELS_OF_CHUNK ? most : PANELS_OF_CHUNK));
-    int64_t longest = tiles_of(steps, chunks), blocks = tiles_of(most, room / longest), wide = tiles_of(most, blocks);
+    int64_t room = PAIRS_BYTES / (STEP * (int64_t)sizeof(REAL)); // tiles along the depth that are held at a time
 #pragma omp parallel num_threads(threads)
     {
-        int64_t me = omp_get_thread_num(), all = omp_get_num_threads();
+        int64_t me = omp_get_thread_num(), all = omp_get_num_threads(), most = tiles_of(panels, all);
+        int64_t chunks = tiles_of(steps, room / (most < PANELS_OF_CHUNK ? most : PANELS_OF_CHUNK));
+        int64_t longest = tiles_of(steps, chunks), blocks = tiles_of(most, room / longest);
+        int64_t wide = tiles_of(most, blocks);
         int64_t squares = wide * (chunks > 1 ? lines : 1), operands = (wide + 1) * longest * STEP;
         square *sums = own_room(squares * (int64_t)sizeof(square) + operands * (int64_t)sizeof(REAL));
         REAL *lain = (REAL *)(sums + squares), *mine = lain + longest * STEP;

@@ -1,6 +1,6 @@
 // The gradient of a weight in the tiles of AMX, added where it is summed: sum [outs, ins] (+)= d_out^T x, float sums.
 //
-// What a tile wants of x is pairs of tokens: [ins / 32][tokens / 32][2][16 pairs][16 ins][2], laid so on the way forward.
+// A tile wants x in pairs of tokens, [ins / 32][tokens / 32][2][16 pairs][16 ins][2], laid so on the way forward.
 // d_out is laid across: [outs / 32][tokens / 32][2][16 outs][32 tokens]. What is missing to a full tile is zero.
 
 #define SIDE (2 * EDGE)           // rows and columns of the sum at a time: 2 x 2 tiles
@@ -15,7 +15,8 @@ static inline __mmask32 first_lanes(int64_t count) {
 
 // Up to 32 rows and columns as two tiles of pairs of rows, [2][16 pairs][16 columns][2].
 static inline void pair_rows(const REAL *from, int64_t stride, int64_t rows, int64_t columns, __m512i *to) {
-    const __m512i left = _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0), right = _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4);
+    const __m512i left = _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0);
+    const __m512i right = _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4);
     const __m512i none = _mm512_setzero_si512();
     __mmask32 mask = first_lanes(columns);
     for (int64_t pair = 0; pair < EDGE; pair++) {
@@ -93,7 +94,7 @@ static inline __m512 deliver(square *from, float *to, int64_t stride, int64_t ro
 
 // A square of 32 outs and 32 ins over `steps` tiles along the tokens, on top of what it holds unless it is `fresh`.
 static inline void form_square(const REAL *across, const REAL *pairs, int64_t steps, square *to, int fresh) {
-    __asm__ volatile("" ::: "memory"); // gcc does not know that loading a tile reads memory
+    SETTLE();
     if (fresh) {
         _tile_zero(0);
         _tile_zero(1);

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from ridgeline.models.kernels.decode import DEEP, EDGE
+from ridgeline.models.kernels.mapped import mapped
 
 
 @dataclass
@@ -23,16 +24,15 @@ class TilePages:
     size: int
 
     @staticmethod
-    def empty(count: int, kv_heads: int, capacity: int, size: int) -> TilePages:
-        """Room for ``capacity`` positions or more."""
+    def of_layers(layers: int, count: int, kv_heads: int, capacity: int, size: int) -> list[TilePages]:
+        """For each layer, room for ``capacity`` positions or more."""
         blocks = -(-max(capacity, 1) // DEEP)
 
         def tiles(*shape: int) -> torch.Tensor:
-            return torch.empty(count, kv_heads, *shape, DEEP // 2, EDGE, 2, dtype=torch.bfloat16)
+            return mapped((layers, count, kv_heads, *shape, DEEP // 2, EDGE, 2), torch.bfloat16)
 
-        return TilePages(
-            tiles(blocks * (DEEP // EDGE), -(-size // DEEP)), tiles(blocks, -(-size // EDGE)), size
-        )
+        keys, values = tiles(blocks * (DEEP // EDGE), -(-size // DEEP)), tiles(blocks, -(-size // EDGE))
+        return [TilePages(*layer, size) for layer in zip(keys, values, strict=True)]
 
     @property
     def capacity(self) -> int:

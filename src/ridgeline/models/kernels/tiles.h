@@ -54,6 +54,9 @@ struct tile_shapes {
     uint8_t rows[16];
 };
 
+// To be said between writing numbers and loading them into tiles: gcc does not know that this reads memory.
+#define SETTLE() __asm__ volatile("" ::: "memory")
+
 static void tiles_begin(void) {
     struct tile_shapes shapes = {.palette = 1};
     for (int i = 0; i < 8; i++) shapes.row_bytes[i] = 64, shapes.rows[i] = EDGE;
@@ -66,6 +69,7 @@ static inline __attribute__((always_inline)) void panel_sums(const REAL *rows, i
                                                              const REAL *next, int64_t begin, int64_t end, int tall) {
 #define ASK_NEXT(quarter) \
     for (int line = 4 * quarter; line < 4 * quarter + 4; line++) __builtin_prefetch(next + step * TILE + line * DEEP, 0, 2)
+    SETTLE();
     for (int64_t step = begin; step < end; step++) {
         const REAL *tile = rows + step * row_tiles * TILE;
         _tile_loadd(4, panel + step * TILE, 64);
@@ -100,6 +104,7 @@ static inline __attribute__((always_inline)) void begin_sums(int tall) {
 }
 
 static inline __attribute__((always_inline)) void load_sums(tile_sums *sums, int tall) {
+    SETTLE();
     _tile_loadd(0, (*sums)[0], 64);
     if (tall > 1) _tile_loadd(1, (*sums)[1], 64);
     if (tall > 2) _tile_loadd(2, (*sums)[2], 64);

@@ -57,16 +57,16 @@ class NativeDecoder:
 
     def reserve(self, prompts: int, prompt_tokens: int, slots: int, new_tokens: int) -> None:
         """Pages for so many prompts and completions; what they held is forgotten."""
-        shape = self.body
-        dtype = self.module.dtype
+        body, layers = self.body, len(self.body.layers)
+        self.prompts, self.own, self.whole = [], [], None  # before there are others
 
         def pages(count: int, capacity: int) -> list[Any]:
             if self.weights.tiles:
-                return [TilePages.empty(count, shape.kv_heads, capacity, shape.size) for _ in shape.layers]
-            return [Pages.empty(count, shape.kv_heads, capacity, shape.size, dtype) for _ in shape.layers]
+                return TilePages.of_layers(layers, count, body.kv_heads, capacity, body.size)
+            room = (count, body.kv_heads, capacity, body.size, self.module.dtype)
+            return [Pages.empty(*room) for _ in body.layers]
 
         self.prompts, self.own = pages(prompts, prompt_tokens), pages(slots, new_tokens)
-        self.whole = None
 
     @torch.no_grad()
     def prefill(self, prompts: Sequence[Sequence[int]], pages: Sequence[int]) -> torch.Tensor:

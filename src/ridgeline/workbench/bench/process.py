@@ -39,7 +39,10 @@ ISA = {
         "ATEN_CPU_CAPABILITY": "avx2",
         "RIDGELINE_KERNELS_FLAGS": "-march=x86-64-v3",
     },
-    "avx512": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
+    "avx512": {
+        "ONEDNN_MAX_CPU_ISA": "AVX512_CORE",
+        "RIDGELINE_KERNELS_FLAGS": "-march=native -mno-amx-tile -mprefer-vector-width=512",
+    },
 }
 """Variables that keep a machine from using all that it has, for both sides alike."""
 

@@ -49,6 +49,18 @@ class Work:
     note: str = field(default="", compare=False)
 
 
+_PREPARE = Work(
+    "prepare-sft",
+    "data preparation, SFT",
+    "prepare",
+    "s",
+    ("trl",),
+    {"rows": 50_000},
+    steps=1,
+    warm=0,
+    note="from a JSON lines file of conversations to token ids and masks; nothing cached before",
+)
+
 WORKS: tuple[Work, ...] = (
     Work(
         "rollout",
@@ -117,28 +129,8 @@ WORKS: tuple[Work, ...] = (
             "side draws its own completions, so counts are compared, not losses"
         ),
     ),
-    Work(
-        "prepare-sft",
-        "data preparation, SFT",
-        "prepare",
-        "s",
-        ("trl",),
-        {"rows": 50_000},
-        steps=1,
-        warm=0,
-        note="from a JSON lines file of conversations to token ids and masks; nothing cached before",
-    ),
-    Work(
-        "prepare-preference",
-        "data preparation, pairs",
-        "prepare",
-        "s",
-        ("trl",),
-        {"rows": 50_000},
-        steps=1,
-        warm=0,
-        note="from a JSON lines file of conversations to token ids and masks; nothing cached before",
-    ),
+    _PREPARE,
+    replace(_PREPARE, name="prepare-preference", title="data preparation, pairs"),
     Work(
         "startup-sft",
         "start to first SFT step",

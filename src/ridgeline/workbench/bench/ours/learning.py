@@ -34,7 +34,7 @@ def sft(bench: Bench, workload: dict[str, Any], record: Record) -> None:
 
 def reward(bench: Bench, workload: dict[str, Any], record: Record) -> None:
     """Pairs, on a model of scores with a given head; the whole backbone learns."""
-    model = score_model_from(bench.model, layer=None, pooling="last")
+    model = score_model_from(bench.model, layer=None, pooling="last", take=True)
     linear: Any = model.head.linear
     with torch.no_grad():
         linear.weight.copy_(torch.tensor(workload["head"])[None])
