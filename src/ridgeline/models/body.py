@@ -36,13 +36,18 @@ def fused_body(backbone: nn.Module) -> Body | None:
         return None
 
 
-def read(body: Body, ids_T: Tensor, positions_T: Tensor, texts: Texts) -> Tensor:
-    """Last hidden states ``[T, H]`` of ``texts``, whose tokens are ``ids``."""
+def read(
+    body: Body, ids_T: Tensor, positions_T: Tensor, texts: Texts, kept: list[Tensor] | None = None
+) -> Tensor:
+    """Last hidden states ``[T, H]`` of ``texts``, whose tokens are ``ids``.
+
+    kept: gets each layer's queries, keys and values ``[T, W]`` as attention reads them.
+    """
     stream_TH = embed(ids_T, body.embedding)
     angles = rotary_angles(body, positions_T)
     delta_TH: Tensor | None = None
     for layer in body.layers:
-        arguments = (body, layer, stream_TH, delta_TH, angles, texts)
+        arguments = (body, layer, stream_TH, delta_TH, angles, texts, kept)
         if _recomputes(layer):
             stream_TH, delta_TH = checkpoint(_read_layer, *arguments, use_reentrant=False)
         else:
@@ -51,13 +56,21 @@ def read(body: Body, ids_T: Tensor, positions_T: Tensor, texts: Texts) -> Tensor
 
 
 def _read_layer(
-    body: Body, layer: Layer, stream_TH: Tensor, delta_TH: Tensor | None, angles: Angles, texts: Texts
+    body: Body,
+    layer: Layer,
+    stream_TH: Tensor,
+    delta_TH: Tensor | None,
+    angles: Angles,
+    texts: Texts,
+    kept: list[Tensor] | None,
 ) -> tuple[Tensor, Tensor]:
     """The stream, and what this layer adds to it last, which the next norm takes in."""
     x_TH, stream_TH = _enter(stream_TH, delta_TH, layer.before_attention)
     qkv_TW = _norm_heads(product(x_TH, layer.queries_keys_values), layer, body)
     if layer.angles is not None:
         qkv_TW = learn.turn(qkv_TW, *angles[layer.angles], body.heads + body.kv_heads, body.size)
+    if kept is not None:
+        kept.append(qkv_TW)
     mixed_TW = learn.attend_texts(qkv_TW, texts, body.kv_heads, body.size, layer.scale, layer.window)
     delta_TH = _norm(product(mixed_TW, [layer.out]), layer.after_attention)
     x_TH, stream_TH = _enter(stream_TH, delta_TH, layer.before_mlp)

@@ -79,9 +79,9 @@ def sample(
     """Completions of one prompt (a text) or of several (texts or conversations), in prompt-major order.
 
     ``options`` are those of sampling: max_new_tokens (128), temperature (1.0; 0 is greedy), top_p, top_k,
-    min_p, repetition_penalty, presence_penalty, frequency_penalty, logit_bias ({token: number}) and stop (texts
-    that end a completion). ``reward`` (names or functions) fills ``sample.rewards``; ``rows`` are columns for
-    rewards that read them.
+    min_p, repetition_penalty, presence_penalty, frequency_penalty, logit_bias ({token: number}) and stop
+    (texts that end a completion). ``reward`` (names or functions) fills ``sample.rewards``; ``rows`` are
+    columns for rewards that read them.
     """
     loaded = load_model(model) if isinstance(model, str) else model
     asked: Sequence[sampling_.Prompt] = [prompts] if isinstance(prompts, str) else list(prompts)

@@ -83,8 +83,8 @@ class Room:
     def learner(self, stage: Any, parameters: float | None = None) -> Parts:
         """Weights in the working format, float32 masters and gradients, two float32 moments.
 
-        With float32 weights the masters are the weights themselves. An adapter is kept in float32, and only
-        what it adds is learned.
+        The masters of bfloat16 weights are these and two bytes more; float32 weights are their own masters. An
+        adapter is kept in float32, and only what it adds is learned.
         """
         whole = self.facts.parameters if parameters is None else parameters
         adapter = adapter_of(stage)
@@ -98,7 +98,7 @@ class Room:
             }
         return {
             "weights": whole * self.itemsize,
-            "float32 masters": 4.0 * whole if self.itemsize < 4 else 0.0,
+            "float32 masters": 2.0 * whole if self.itemsize < 4 else 0.0,
             "Adam moments": 8.0 * whole,
             "gradients": 4.0 * whole,
         }

@@ -23,8 +23,8 @@ from ridgeline.workbench.work import stage_work
 
 METHOD = (
     "Estimates. Time: this library's own passes, timed now or during the last day on one to a few layers of "
-    "the model with random weights, and extrapolated to all of them; rewards, files and what is done once are "
-    "left out. "
+    "the model with random weights, and extrapolated to all of them; rewards, files and what is done once "
+    "are left out. "
     "Memory: exact tensor shapes, activations counted on the same layers."
 )
 AT_MOST = (

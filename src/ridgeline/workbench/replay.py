@@ -211,7 +211,7 @@ def _replay_each(
         served.assign(objective)
         watched = Watched(PolicyGradient(objective, kl_coefficient=objective.kl_coefficient))
         metrics = engine.forward_backward("policy", served.units, watched)
-        gradient = {key: p.grad for key, p in optimiser.masters.items() if p.grad is not None}
+        gradient = optimiser.gradients()
         # The optimiser lets go of its gradients, so the first stays as it is; of the others none is kept.
         optimiser.forget_gradients()
         first = gradient if first is None else first

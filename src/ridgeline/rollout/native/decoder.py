@@ -1,7 +1,7 @@
 """One token of many completions at a time: packed products, fused kernels, and pages of keys and values.
 
-A prompt is read once, by transformers' own forward pass, and its keys and values are shared by all of its
-completions; each completion has a page of its own for what it has written.
+A prompt is read once, by the pass that training uses where it can, and its keys and values are shared by all
+of its completions; each completion has a page of its own for what it has written.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from ridgeline.models import kernels
-from ridgeline.models.architecture import Layer, Norm, architecture_of
-from ridgeline.models.body import rotary_angles
+from ridgeline.models.architecture import Body, Layer, Norm, architecture_of
+from ridgeline.models.body import fused_body, read, rotary_angles
 from ridgeline.models.forward import head_logits
 from ridgeline.models.kernels.pages import Pages
+from ridgeline.models.kernels.texts import Texts
 from ridgeline.models.kernels.tile_pages import TilePages
 from ridgeline.rollout.native.weights import LayerProducts, Weights
 from ridgeline.rollout.native.whole_step import WholeStep, fits
@@ -71,6 +73,31 @@ class NativeDecoder:
     @torch.no_grad()
     def prefill(self, prompts: Sequence[Sequence[int]], pages: Sequence[int]) -> torch.Tensor:
         """Read whole prompts into ``pages``; logits ``[P, V]`` of their first new token."""
+        body = fused_body(self.module.base_model)
+        hidden_PH = self._read_padded(prompts, pages) if body is None else self._read(body, prompts, pages)
+        return head_logits(self.module, hidden_PH)
+
+    def _read(self, body: Body, prompts: Sequence[Sequence[int]], pages: Sequence[int]) -> torch.Tensor:
+        """End to end, by the pass that training uses; the last hidden states ``[P, H]``."""
+        lengths = torch.tensor([len(prompt) for prompt in prompts])
+        starts = lengths.cumsum(0) - lengths
+        spans = np.zeros((len(prompts), 4), dtype=np.int64)
+        spans[:, 0], spans[:, 1] = starts, lengths
+        texts = Texts(spans, np.arange(len(prompts) + 1))
+        ids_T = torch.tensor([token for prompt in prompts for token in prompt])
+        positions_T = torch.cat([torch.arange(len(prompt)) for prompt in prompts])
+        kept: list[torch.Tensor] = []
+        hidden_TH = read(body, ids_T, positions_T, texts, kept)
+        parts = [body.heads, body.kv_heads, body.kv_heads]
+        for target, qkv_TW in zip(self.prompts, kept, strict=True):
+            _, keys, values = qkv_TW.unflatten(1, (-1, body.size)).transpose(0, 1).split(parts)
+            for page, start, length in zip(pages, starts.tolist(), lengths.tolist(), strict=True):
+                own = slice(start, start + length)
+                target.write(page, keys[:, own], values[:, own])
+        return hidden_TH[starts + lengths - 1]
+
+    def _read_padded(self, prompts: Sequence[Sequence[int]], pages: Sequence[int]) -> torch.Tensor:
+        """By transformers' own forward pass, where there is an adapter, say; as `_read`."""
         width = max(len(prompt) for prompt in prompts)
         ids_PT = torch.zeros(len(prompts), width, dtype=torch.long)
         visible_PT = torch.zeros_like(ids_PT)
@@ -78,19 +105,20 @@ class NativeDecoder:
             ids_PT[line, width - len(prompt) :] = torch.tensor(prompt)
             visible_PT[line, width - len(prompt) :] = 1
         cache = DynamicCache()
-        hidden_PH = self.module.base_model(
+        hidden_PTH = self.module.base_model(
             input_ids=ids_PT,
             attention_mask=visible_PT,
             position_ids=(visible_PT.cumsum(-1) - 1).clamp_min(0),
             past_key_values=cache,
             use_cache=True,
-        ).last_hidden_state[:, -1]
-        for target, read in zip(self.prompts, cache.layers, strict=True):
-            filled: Any = read
+        ).last_hidden_state
+        for target, part in zip(self.prompts, cache.layers, strict=True):
+            filled: Any = part
             for line, (prompt, page) in enumerate(zip(prompts, pages, strict=True)):
                 start = width - len(prompt)
                 target.write(page, filled.keys[line, :, start:], filled.values[line, :, start:])
-        return head_logits(self.module, hidden_PH)
+        last: torch.Tensor = hidden_PTH[:, -1]
+        return last
 
     @torch.no_grad()
     def step(self, rows: Rows) -> torch.Tensor:
