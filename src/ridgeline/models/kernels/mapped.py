@@ -8,6 +8,9 @@ from math import prod
 
 import torch
 
+# Shared memory, which is what a mapping is unless one asks, comes in small pages.
+_PRIVATE = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+
 
 def mapped(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
     """Zeros of ``shape``, in a mapping of their own that ends with the last tensor that shares it.
@@ -17,7 +20,7 @@ def mapped(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
     """
     if not prod(shape):
         return torch.zeros(tuple(shape), dtype=dtype)
-    mapping = mmap.mmap(-1, prod(shape) * dtype.itemsize)
+    mapping = mmap.mmap(-1, prod(shape) * dtype.itemsize, **_PRIVATE)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         mapping.madvise(mmap.MADV_HUGEPAGE)
     return torch.frombuffer(mapping, dtype=dtype).view(tuple(shape))
