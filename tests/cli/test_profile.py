@@ -10,11 +10,13 @@ from tests.cli.call import assert_one_sentence, call
 from tests.tiny_recipe import write_tiny_recipe
 
 from ridgeline.workbench import plan
+from ridgeline.workbench.progress import PlainProgress
 
 
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RIDGELINE_CONTENT_CACHE", "off")  # the user's cache gets no timings of tests
     return str(write_tiny_recipe(tmp_path))
 
 
@@ -39,6 +41,17 @@ def test_the_command_of_a_stage_has_it_too(recipe: str, tmp_path: Path) -> None:
 def test_a_stage_that_is_not_there(recipe: str) -> None:
     called = call("run", recipe, "--profile-stage", "stf")
     assert_one_sentence(called, 2, "no stage 'stf'", "did you mean 'sft'?")
+
+
+def test_ctrl_c_before_the_profiled_step_ends_is_said(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def impatient(self: PlainProgress, text: str) -> None:
+        if self.watch.done == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(PlainProgress, "phase", impatient)
+    called = call("run", recipe, "--out", "runs/e", "--profile")
+    assert called.code == 130
+    assert called.err.count("nothing was profiled: no such stage ended its second step\n") == 1
 
 
 def test_too_little_memory_is_said_before_the_start(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def inside(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
+    monkeypatch.setenv("RIDGELINE_CONTENT_CACHE", "off")  # the user's cache gets no timings of tests
 
 
 def test_help_is_fast_and_imports_no_engine() -> None:

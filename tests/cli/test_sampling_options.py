@@ -10,6 +10,9 @@ import pytest
 from tests.cli.call import assert_one_sentence, call
 from tests.tiny import make_tiny_model, make_tokenizer
 
+from ridgeline.schema.stages.common import Sampling
+from ridgeline.workbench import sampling
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -51,3 +54,23 @@ def test_a_bias_on_two_tokens(model: Path) -> None:
     assert_one_sentence(
         call("generate", str(model), "hello", "--logit-bias", "xy=1"), 2, "'xy' is 2 tokens of this model"
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"), [((), (0.7, 0.95, 0)), (("-t", "0", "--top-p", "1", "--top-k", "5"), (0, 1, 5))]
+)
+def test_chat_has_defaults_of_its_own(
+    model: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], wanted: tuple[float, ...]
+) -> None:
+    asked = []
+    draw = sampling.sample
+
+    def watched(model: Any, prompts: Any, how: Sampling, **more: Any) -> Any:
+        asked.append((how.temperature, how.top_p, how.top_k))
+        return draw(model, prompts, how, **more)
+
+    monkeypatch.setattr(sampling, "sample", watched)
+    lines = iter(["hello", "/quit"])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
+    assert call("chat", str(model), "--max-new-tokens", "4", *options).code == 0
+    assert asked == [wanted]

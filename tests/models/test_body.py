@@ -295,7 +295,7 @@ _, grads = fused(make_model("llama", torch.bfloat16), units())
 for name, gradient in grads.items():
     optimiser.working[name].grad = gradient
 optimiser.accumulate()
-assert all(torch.equal(optimiser.masters[name].grad, grads[name].float()) for name in grads)
+assert all(torch.equal(optimiser.gradient(name), grads[name].float()) for name in grads)
 print("equal")
 """
 

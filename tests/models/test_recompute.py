@@ -28,7 +28,7 @@ def gradients(folder: Path, *, recompute: bool, packed: bool) -> dict[str, torch
     assert not any(part.training for part in model.module.modules())
     optimiser = engine.roles["policy"].optimiser
     assert optimiser is not None
-    return {name: p.grad for name, p in optimiser.masters.items() if p.grad is not None}
+    return optimiser.gradients()
 
 
 @pytest.mark.parametrize("packed", [False, True])

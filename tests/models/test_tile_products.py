@@ -113,7 +113,7 @@ def test_a_pass_with_and_without_tiles_gives_the_same_gradients(monkeypatch: pyt
             batch = MicroBatch.of(units)
             token_scores(module, batch, packed=True)["logp"].sum().backward()
             optimiser.accumulate()
-        gradients = {name: master.grad for name, master in optimiser.masters.items()}
+        gradients = optimiser.gradients()
         assert any(total.squares is not None for total in optimiser.sums.values()) == learn.has_tiles()
         norm = optimiser.gradient_norm()
         flat = torch.cat([gradient.flatten() for gradient in gradients.values()])

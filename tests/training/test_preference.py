@@ -61,7 +61,7 @@ def forward_for(name: str) -> PolicyForward:
 def gradients(engine: LocalEngine) -> dict[str, torch.Tensor]:
     optimiser = engine.roles["policy"].optimiser
     assert optimiser is not None
-    return {name: p.grad.clone() for name, p in optimiser.masters.items() if p.grad is not None}
+    return {name: g.clone() for name, g in optimiser.gradients().items()}
 
 
 def step(name: str, *, tokens: int = 10_000, packed: bool = False, order: list[int] | None = None) -> Any:

@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from tests.stages import recipes
 
 from ridgeline.schema.recipe import Recipe
+from ridgeline.schema.run_folder import Metrics
 from ridgeline.stages.pipeline import run_recipe
 from ridgeline.training.observer import Silent
 from ridgeline.training.profile import OPERATORS, ProfilingObserver
@@ -60,6 +62,31 @@ def test_the_second_step_of_the_stage_named(made: Recipe, tmp_path: Path) -> Non
     assert json.loads((folder / "phases.json").read_text()) == found.as_dict()
     events = {event.get("name") for event in json.loads((folder / "trace.json").read_text())["traceEvents"]}
     assert "phase: sampling" in events and "aten::mm" in events
+
+
+class Impatient(Silent):
+    """Gives up while the second step of the first stage learns."""
+
+    steps = 0
+
+    def phase(self, text: str) -> None:
+        if self.steps == 1 and text.startswith("learning"):
+            raise KeyboardInterrupt
+
+    def step(self, step: int, total: int, metrics: Metrics) -> None:
+        self.steps += 1
+
+
+def test_a_step_that_does_not_end_leaves_no_profile(made: Recipe, tmp_path: Path) -> None:
+    observer = ProfilingObserver(Impatient(), tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        run_recipe(made, tmp_path / "run", resume=False, observer=observer)
+    assert torch.autograd._profiler_enabled()
+    assert observer.close() is None
+    assert not torch.autograd._profiler_enabled()
+    assert not list((tmp_path / "run").rglob("profile"))
+    again = profiled(made, tmp_path / "again")
+    assert again.result is not None and again.close() is again.result
 
 
 def test_no_second_step_no_profile(made: Recipe, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def gradient(units: list, loss: SupervisedLoss = "nll", tokens: int = 10_000) ->
     metrics = engine.forward_backward("policy", units, NextToken(loss))
     optimiser = engine.roles["policy"].optimiser
     assert optimiser is not None
-    flat = torch.cat([p.grad.flatten() for p in optimiser.masters.values() if p.grad is not None])
+    flat = torch.cat([g.flatten() for g in optimiser.gradients().values()])
     return metrics[f"loss/{loss}"][0], flat
 
 

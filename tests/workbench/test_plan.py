@@ -26,12 +26,16 @@ from ridgeline.schema.stages.common import Sampling
 from ridgeline.stages.pipeline import run_recipe
 from ridgeline.workbench import plan as plan_module
 from ridgeline.workbench.costs import micro_batches
+from ridgeline.workbench.decoding import Decoding, DecodingProbe
 from ridgeline.workbench.facts import facts_of
 from ridgeline.workbench.kept_timings import KeptTimings
-from ridgeline.workbench.passes import Decoding, Passes, Rates
+from ridgeline.workbench.passes import Passes
 from ridgeline.workbench.plan import StagePlan, make_plan, memory_shortage
+from ridgeline.workbench.rates import Rates, Timer
 from ridgeline.workbench.shapes import Shape, coarse
 from ridgeline.workbench.stand_in import StandIns
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")
@@ -198,14 +202,14 @@ def test_a_stand_in_of_every_family(family: str) -> None:
     assert found.decode(2, 2, 8, Sampling(max_new_tokens=8)).step.seconds(1, 1, 2) > 0
 
 
-def test_timings_are_kept_for_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RIDGELINE_CACHE", str(tmp_path))
+def test_timings_are_kept_for_a_day(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     models = StandIns(
         facts_of(CONFIGS["llama"]()), device=torch.device("cpu"), dtype=torch.float32, room=None
     )
     assert KeptTimings(models).get(("a", 1), lambda: [1.5, 2.5]) == [1.5, 2.5]
     assert KeptTimings(models).get(("a", 1), lambda: [9.0, 9.0]) == [1.5, 2.5]
     assert KeptTimings(models).get(("a", 2), lambda: [3.0]) == [3.0]
+    assert list((own_cache / "timings").iterdir())
     later = time.time() + DAY + 1
     monkeypatch.setattr(time, "time", lambda: later)
     assert KeptTimings(models).get(("a", 1), lambda: [9.0, 9.0]) == [9.0, 9.0]
@@ -216,14 +220,14 @@ def test_decoding_between_two_timed_numbers_of_rows(monkeypatch: pytest.MonkeyPa
     models = StandIns(
         facts_of(CONFIGS["llama"]()), device=torch.device("cpu"), dtype=torch.float32, room=None
     )
-    found = Passes(models, make_tokenizer())
+    decode = DecodingProbe(Timer(models), make_tokenizer())
 
     def timed(rows: int, samples: int, read: int, sampling: Sampling) -> Decoding:
         return Decoding(Rates(rest=(6 + 2 * rows) / rows), Rates(rest=float(rows)))
 
-    monkeypatch.setattr(found, "_decode_at", timed)
+    monkeypatch.setattr(decode, "_at", timed)
     for rows in (16, 40, 63, 64, 200):
-        decoding = found.decode(rows, 2, 8, Sampling(max_new_tokens=8))
+        decoding = decode(rows, 2, 8, Sampling(max_new_tokens=8))
         assert decoding.step.seconds(rows, rows, 2) == pytest.approx(6 + 2 * rows)
         assert decoding.read.rest == pytest.approx(rows)
 

@@ -108,17 +108,21 @@ def execute(
     if not resume_run:
         check_new(folder)
         warn_of_shortage(recipe)
-    with observing(messages(), recipe, quiet=settings.quiet) as observer:
-        watcher = ProfilingObserver(observer, folder, profile_stage) if profile else observer
-        outcome = launch(recipe, folder, resume=resume_run, observer=watcher)
-    found = watcher.result if isinstance(watcher, ProfilingObserver) else None
+    profiler: ProfilingObserver | None = None
+    try:
+        with observing(messages(), recipe, quiet=settings.quiet) as observer:
+            if profile:
+                profiler = ProfilingObserver(observer, folder, profile_stage)
+            outcome = launch(recipe, folder, resume=resume_run, observer=profiler or observer)
+    finally:
+        found = profiler.close() if profiler is not None else None
+        if profile and found is None:
+            messages().print("nothing was profiled: no such stage ended its second step", markup=False)
     if settings.json:
         print_json(outcome.as_dict() | ({"profile": found.as_dict()} if found is not None else {}))
         return
     if found is not None:
         print_profile(output(), found)
-    elif profile:
-        messages().print("nothing was profiled: no such stage took a second step", markup=False)
     print_outcome(output(), outcome, recipe, quiet=settings.quiet)
 
 

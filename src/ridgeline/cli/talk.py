@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,35 +15,47 @@ if TYPE_CHECKING:
     from ridgeline.schema.records import Message, Sample
     from ridgeline.schema.stages.common import Sampling
 
-MODEL = typer.Argument(
-    ...,
-    help="runs/quickstart (its last model), runs/quickstart:sft, a model folder, a GGUF file, a hub id or "
-    "smollm2-135m-instruct.",
-)
-MAX_NEW_TOKENS = typer.Option(128, "--max-new-tokens", min=1, help="Longest completion, in tokens.")
-TEMPERATURE = typer.Option(1.0, "--temperature", "-t", min=0.0, help="0 is greedy decoding.")
-TOP_P = typer.Option(1.0, "--top-p", min=0.0, max=1.0, help="Keep the likeliest tokens of this total mass.")
-TOP_K = typer.Option(0, "--top-k", min=0, help="Keep this many likeliest tokens; 0 keeps all.")
-MIN_P = typer.Option(
-    0.0, "--min-p", min=0.0, max=1.0, help="Keep tokens at least this share as likely as the likeliest."
-)
-REPETITION = typer.Option(
-    1.0, "--repetition-penalty", help="Divides logits of tokens in prompt or completion; 1 changes nothing."
-)
-PRESENCE = typer.Option(
-    0.0, "--presence-penalty", help="Taken from logits of tokens that the completion has already."
-)
-FREQUENCY = typer.Option(
-    0.0, "--frequency-penalty", help="Taken from them once for every time they are in it."
-)
+Model = Annotated[
+    str,
+    typer.Argument(
+        help="runs/quickstart (its last model), runs/quickstart:sft, a model folder, a GGUF file, a hub id "
+        "or smollm2-135m-instruct."
+    ),
+]
+MaxNewTokens = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest completion, in tokens.")]
+Temperature = Annotated[float, typer.Option("--temperature", "-t", min=0.0, help="0 is greedy decoding.")]
+TopP = Annotated[
+    float, typer.Option("--top-p", min=0.0, max=1.0, help="Keep the likeliest tokens of this total mass.")
+]
+TopK = Annotated[int, typer.Option("--top-k", min=0, help="Keep this many likeliest tokens; 0 keeps all.")]
+MinP = Annotated[
+    float,
+    typer.Option(
+        "--min-p", min=0.0, max=1.0, help="Keep tokens at least this share as likely as the likeliest."
+    ),
+]
+Repetition = Annotated[
+    float,
+    typer.Option(
+        "--repetition-penalty", help="Divides logits of tokens in prompt or completion; 1 changes nothing."
+    ),
+]
+Presence = Annotated[
+    float,
+    typer.Option("--presence-penalty", help="Taken from logits of tokens that the completion has already."),
+]
+Frequency = Annotated[
+    float, typer.Option("--frequency-penalty", help="Taken from them once for every time they are in it.")
+]
 BIAS = typer.Option(
     [], "--logit-bias", metavar="TOKEN=NUMBER", help="Added to the logit of a token, an id or text; repeat."
 )
 STOP = typer.Option([], "--stop", help="A text that ends the completion, which is cut before it; repeat.")
-SEED = typer.Option(0, "--seed", min=0, help="Same seed, same completions.")
-TEMPLATE = typer.Option(
-    None, "--chat-template", help="chatml, or the path of a Jinja file; default: the model's."
-)
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Same seed, same completions.")]
+Template = Annotated[
+    str | None,
+    typer.Option("--chat-template", help="chatml, or the path of a Jinja file; default: the model's."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -53,7 +66,7 @@ def register(app: typer.Typer) -> None:
 
 def generate(
     context: typer.Context,
-    model: str = MODEL,
+    model: Model,
     prompts: list[str] | None = typer.Argument(None, metavar="PROMPT...", help="What the user says."),
     file: str | None = typer.Option(
         None, "--prompts", "-p", help="Prompt rows: a file, a folder or a hub id."
@@ -63,18 +76,18 @@ def generate(
         None, "--out", "-o", help="Write the samples here, one JSON object a line."
     ),
     reward: list[str] = typer.Option([], "--reward", help="Score completions; repeat to add rewards up."),
-    max_new_tokens: int = MAX_NEW_TOKENS,
-    temperature: float = TEMPERATURE,
-    top_p: float = TOP_P,
-    top_k: int = TOP_K,
-    min_p: float = MIN_P,
-    repetition_penalty: float = REPETITION,
-    presence_penalty: float = PRESENCE,
-    frequency_penalty: float = FREQUENCY,
+    max_new_tokens: MaxNewTokens = 128,
+    temperature: Temperature = 1.0,
+    top_p: TopP = 1.0,
+    top_k: TopK = 0,
+    min_p: MinP = 0.0,
+    repetition_penalty: Repetition = 1.0,
+    presence_penalty: Presence = 0.0,
+    frequency_penalty: Frequency = 0.0,
     logit_bias: list[str] = BIAS,
     stop: list[str] = STOP,
-    seed: int = SEED,
-    chat_template: str | None = TEMPLATE,
+    seed: Seed = 0,
+    chat_template: Template = None,
 ) -> None:
     """Sample completions of prompts.
 
@@ -86,18 +99,7 @@ def generate(
 
     if bool(prompts) == bool(file):
         raise UsageError("give prompts either as arguments or as --prompts FILE.")
-    how = _sampling(
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        top_k=top_k,
-        min_p=min_p,
-        repetition_penalty=repetition_penalty,
-        presence_penalty=presence_penalty,
-        frequency_penalty=frequency_penalty,
-        logit_bias=_bias(logit_bias),
-        stop=stop,
-    )
+    how = _sampling(context.params)
     asked, rows = _prompt_rows(prompts, file)
     from ridgeline.workbench import sampling
 
@@ -118,22 +120,21 @@ def generate(
 
 
 def chat(
-    model: str = MODEL,
-    max_new_tokens: int = MAX_NEW_TOKENS,
-    temperature: float = typer.Option(0.7, "--temperature", "-t", min=0.0, help="0 is greedy decoding."),
-    top_p: float = typer.Option(
-        0.95, "--top-p", min=0.0, max=1.0, help="Keep the likeliest tokens of this mass."
-    ),
-    top_k: int = TOP_K,
-    min_p: float = MIN_P,
-    repetition_penalty: float = REPETITION,
-    presence_penalty: float = PRESENCE,
-    frequency_penalty: float = FREQUENCY,
+    context: typer.Context,
+    model: Model,
+    max_new_tokens: MaxNewTokens = 128,
+    temperature: Temperature = 0.7,
+    top_p: TopP = 0.95,
+    top_k: TopK = 0,
+    min_p: MinP = 0.0,
+    repetition_penalty: Repetition = 1.0,
+    presence_penalty: Presence = 0.0,
+    frequency_penalty: Frequency = 0.0,
     logit_bias: list[str] = BIAS,
     stop: list[str] = STOP,
-    seed: int = SEED,
+    seed: Seed = 0,
     system: str | None = typer.Option(None, "--system", help="A system message to begin with."),
-    chat_template: str | None = TEMPLATE,
+    chat_template: Template = None,
 ) -> None:
     """Talk to a model. /reset forgets the conversation, /quit or Ctrl-D leaves.
 
@@ -143,18 +144,7 @@ def chat(
     """
     from ridgeline.schema.records import Message
 
-    how = _sampling(
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        top_k=top_k,
-        min_p=min_p,
-        repetition_penalty=repetition_penalty,
-        presence_penalty=presence_penalty,
-        frequency_penalty=frequency_penalty,
-        logit_bias=_bias(logit_bias),
-        stop=stop,
-    )
+    how = _sampling(context.params)
     from ridgeline.workbench import sampling
 
     loaded = sampling.load(model, chat_template=chat_template)
@@ -199,14 +189,16 @@ def _read_line() -> str | None:
         return None
 
 
-def _sampling(**values: Any) -> Sampling:
+def _sampling(given: Mapping[str, Any]) -> Sampling:
+    """The settings of sampling among the options of a command: both are called the same."""
     from ridgeline.schema.config import validate
     from ridgeline.schema.stages.common import Sampling
 
-    return validate(Sampling, values, "sampling")
+    values = {name: given[name] for name in Sampling.model_fields}
+    return validate(Sampling, values | {"logit_bias": _bias(values["logit_bias"])}, "sampling")
 
 
-def _bias(given: list[str]) -> dict[str, float]:
+def _bias(given: Sequence[str]) -> dict[str, float]:
     """``["yes=2", "7=-100"]`` by token; the last = counts, as a token may have one too."""
     from ridgeline.schema.errors import UsageError
 

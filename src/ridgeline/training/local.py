@@ -172,9 +172,11 @@ class LocalEngine:
                 role.weights[name].copy_(weight)
             return
         optimiser = self.roles[source].optimiser
-        masters = optimiser.masters if optimiser is not None else {}
         for name, average in self._average_of(target).items():
-            newest = masters[name] if name in masters else self.roles[source].weights[name]
+            if optimiser is not None and name in optimiser.working:
+                newest = optimiser.master(name)
+            else:
+                newest = self.roles[source].weights[name]
             average.lerp_(newest.float(), share)
             role.weights[name].copy_(average)
 

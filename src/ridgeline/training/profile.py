@@ -56,7 +56,7 @@ class ProfilingObserver:
 
     Writes ``profile/trace.json`` (for Perfetto or chrome://tracing) and ``profile/phases.json`` into the
     stage's folder in the run ``folder``; ``result`` is what the second file holds. Only watches: what the run
-    computes is the same to the bit.
+    computes is the same to the bit. Whoever runs with it has to call ``close`` at the end.
     """
 
     inner: Observer
@@ -80,7 +80,8 @@ class ProfilingObserver:
     def step(self, step: int, total: int, metrics: Metrics) -> None:
         self.inner.step(step, total, metrics)
         if self._running is not None:
-            self.result, self._running = self._running.finish(self._current, self._place), None
+            running, self._running = self._running, None
+            self.result = running.finish(self._current, self._place)
         elif self.result is None and self.stage_name in (None, self._current) and step + 1 == STEP < total:
             self._running = _Running.start()
 
@@ -89,6 +90,13 @@ class ProfilingObserver:
 
     def finished(self, name: str, result: dict[str, object]) -> None:
         self.inner.finished(name, result)
+
+    def close(self) -> StepProfile | None:
+        """The profile; None, and nothing is recorded any longer, where the run ended before the step did."""
+        if self._running is not None:
+            self._running.stop()
+            self._running = None
+        return self.result
 
 
 @dataclass
@@ -123,10 +131,13 @@ class _Running:
         self._leave()
         self._enter(name)
 
-    def finish(self, stage: str, folder: Path) -> StepProfile:
-        """Stop, write both files, and say what was found."""
+    def stop(self) -> None:
         self._leave()
         self.profiler.stop()
+
+    def finish(self, stage: str, folder: Path) -> StepProfile:
+        """Stop, write both files, and say what was found."""
+        self.stop()
         folder.mkdir(parents=True, exist_ok=True)
         trace = folder / "trace.json"
         self.profiler.export_chrome_trace(str(trace))

@@ -83,8 +83,8 @@ class Room:
     def learner(self, stage: Any, parameters: float | None = None) -> Parts:
         """Weights in the working format, float32 masters and gradients, two float32 moments.
 
-        The masters of bfloat16 weights are these and two bytes more; float32 weights are their own masters. An
-        adapter is kept in float32, and only what it adds is learned.
+        The masters of bfloat16 weights are these and two bytes more; float32 weights are their own masters.
+        An adapter is kept in float32, and only what it adds is learned.
         """
         whole = self.facts.parameters if parameters is None else parameters
         adapter = adapter_of(stage)

@@ -99,5 +99,4 @@ static inline lanes read_lanes_bfloat16(const bfloat16 *from) {
 #include "kernels.h"
 #include "draw.h"
 #include "learn.h"
-#include "adamw.h"
 #include "ragged.h"
