@@ -52,9 +52,7 @@ def run(context: StageContext, config: RewardModelStage) -> dict[str, Any]:
     train, heldout = datasets(context, config, language_model.tokenizer)
     kind = head_kind(config, train)
     assign_heads(train, kind, context.seed)
-    model = score_model_from(
-        language_model, layer=config.layer, pooling=config.pooling, kind=kind, take=True
-    )
+    model = score_model_from(language_model, layer=config.layer, pooling=config.pooling, kind=kind, take=True)
     if config.members > 1:
         model.head.draw(START, context.seed)
     engine = LocalEngine(context.device)

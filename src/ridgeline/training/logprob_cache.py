@@ -18,6 +18,7 @@ from torch import nn
 
 from ridgeline.models.batch import Row, Unit
 from ridgeline.models.content_cache import ContentCache, key_of
+from ridgeline.models.kernels.build import kernels_identity
 from ridgeline.models.embedded import cache_folder
 from ridgeline.training.local import LocalEngine
 
@@ -38,7 +39,7 @@ def reference_logprobs(
     order = sorted(rows)
     own = engine.roles[role]
     forward = getattr(own.forward, "run", own.forward)  # of a model without its adapter: the model's own
-    software = [version("ridgeline"), torch.__version__, engine.device]
+    software = [version("ridgeline"), torch.__version__, kernels_identity(), engine.device]
     made_by = [*software, weights_digest(own.module), forward, own.packed]
     key = key_of([*made_by, *order])
     flat = (cache.read(key) or {}).get("logp")

@@ -17,7 +17,7 @@ import torch
 from ridgeline.models.content_cache import DAY, ContentCache, key_of
 from ridgeline.models.embedded import cache_folder
 from ridgeline.models.hardware import cpu_name
-from ridgeline.models.kernels.build import kernel_library, kernels_note
+from ridgeline.models.kernels.build import kernels_identity
 from ridgeline.workbench.stand_in import StandIns
 
 LIMIT = 2**20
@@ -29,10 +29,9 @@ class KeptTimings:
 
     def __init__(self, models: StandIns) -> None:
         self.cache = ContentCache(cache_folder() / "timings", LIMIT)
-        library = kernel_library()
         self.made_by = [
             *(version(name) for name in ("ridgeline", "torch", "transformers")),
-            kernels_note() if library is None else library._name,  # the file's name holds its digest
+            kernels_identity(),
             cpu_name(),
             torch.get_num_threads(),
             models.facts.config.to_json_string(use_diff=False),

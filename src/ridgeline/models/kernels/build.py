@@ -49,6 +49,12 @@ def kernels_note() -> str:
     return _load()[1]
 
 
+def kernels_identity() -> str:
+    """For names of what was computed with the kernels: changes whenever they do."""
+    library = kernel_library()
+    return kernels_note() if library is None else Path(library._name).stem  # a digest of source and machine
+
+
 @functools.cache
 def _load() -> tuple[ctypes.CDLL | None, str]:
     if os.environ.get("RIDGELINE_KERNELS") == "off":
