@@ -18,8 +18,8 @@ from torch import nn
 
 from ridgeline.models.batch import Row, Unit
 from ridgeline.models.content_cache import ContentCache, key_of
-from ridgeline.models.kernels.build import kernels_identity
 from ridgeline.models.embedded import cache_folder
+from ridgeline.models.kernels.build import kernels_identity
 from ridgeline.training.local import LocalEngine
 
 LIMIT = 4 * 2**30
@@ -40,7 +40,8 @@ def reference_logprobs(
     own = engine.roles[role]
     forward = getattr(own.forward, "run", own.forward)  # of a model without its adapter: the model's own
     software = [version("ridgeline"), torch.__version__, kernels_identity(), engine.device]
-    made_by = [*software, weights_digest(own.module), forward, own.packed]
+    threads = torch.get_num_threads()  # sums are split among them, and rounded as they are split
+    made_by = [*software, threads, weights_digest(own.module), forward, own.packed]
     key = key_of([*made_by, *order])
     flat = (cache.read(key) or {}).get("logp")
     if flat is None:
