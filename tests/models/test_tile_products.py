@@ -12,12 +12,11 @@ from torch import Tensor
 from ridgeline.models.batch import MicroBatch
 from ridgeline.models.forward import token_scores
 from ridgeline.models.kernels import learn
-from ridgeline.models.kernels.learn import broad_product, has_products, pair_tokens, sum_product
+from ridgeline.models.kernels.learn import broad_product, pair_tokens, sum_product
 from ridgeline.schema.stages.common import Optimiser
 from ridgeline.training.optimiser import MasterAdamW
 
-LIKE = torch.empty(0, dtype=torch.bfloat16)
-pytestmark = pytest.mark.skipif(not has_products(LIKE), reason="no AMX, or no compiler that knows it")
+pytestmark = pytest.mark.amx
 
 
 @pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
