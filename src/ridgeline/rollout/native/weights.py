@@ -40,7 +40,7 @@ class Product:
         if self.tiles:
             self.weight = decode.pack(weight, into=self.weight)
             return
-        self.packed = torch.backends.mkldnn.is_available()
+        self.packed = _packs(weight.dtype)
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight) if self.packed else weight
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -51,6 +51,13 @@ class Product:
             )
             return result
         return functional.linear(x, self.weight, self.bias)
+
+
+def _packs(dtype: torch.dtype) -> bool:
+    """Whether oneDNN packs weights of this format here: bfloat16 takes AVX-512 or better."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    return dtype != torch.bfloat16 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 @dataclass
