@@ -6,6 +6,7 @@ import math
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,11 @@ from ridgeline.schema.recipe import load_recipe
 from ridgeline.schema.stages.common import Sampling
 from ridgeline.stages.pipeline import run_recipe
 from ridgeline.workbench import plan as plan_module
-from ridgeline.workbench.costs import micro_batches
+from ridgeline.workbench.costs import StageWork, micro_batches
 from ridgeline.workbench.decoding import Decoding, DecodingProbe
-from ridgeline.workbench.facts import facts_of
+from ridgeline.workbench.facts import facts_of, model_facts
 from ridgeline.workbench.kept_timings import KeptTimings
+from ridgeline.workbench.memory import Room
 from ridgeline.workbench.passes import Passes
 from ridgeline.workbench.plan import StagePlan, make_plan, memory_shortage
 from ridgeline.workbench.rates import Rates, Timer
@@ -78,6 +80,27 @@ def test_counts_and_memory_are_those_of_the_recipe(tmp_path: Path) -> None:
     per_step = sum(policy.work.seconds[kind] for kind in inside) / 4
     assert policy.work.seconds_per_step == pytest.approx(per_step)
     assert policy.work.at_most and not sft.work.at_most
+
+
+@pytest.mark.parametrize(
+    ("in_place", "table", "copies"),
+    [
+        (False, {}, {"packed weights"}),
+        (True, {}, set()),
+        (True, {"adapter": {"rank": 4, "targets": ["q_proj"]}}, {"weights with the adapter"}),
+    ],
+)
+def test_the_sampler_copies_what_it_cannot_read_where_it_lies(
+    world: Path, in_place: bool, table: Table, copies: set[str]
+) -> None:
+    recipe = recipes.recipe(world, recipes.rl(world, **table))
+    facts = replace(model_facts(recipe.model), in_place=in_place)
+    models: Any = SimpleNamespace(dtype=torch.bfloat16)
+    setting: Any = SimpleNamespace(facts=facts, passes=SimpleNamespace(models=models))
+    found = Room(setting, StageWork()).copies(recipe.stage[0])
+    assert set(found) == copies
+    if "adapter" in table:
+        assert sum(found.values()) == 2 * sum(math.prod(s) for n, s in facts.linears.items() if "q_proj" in n)
 
 
 def test_every_stage_takes_the_steps_that_were_planned(world: Path) -> None:

@@ -124,23 +124,33 @@ def load_weights(
     return module
 
 
+_ONE_THREAD = "HF_DEACTIVATE_ASYNC_LOAD"
+"""The variable that keeps transformers from reading with several threads."""
+
+
 @contextmanager
 def _weights_read_one_by_one() -> Iterator[None]:
-    """Inside, transformers reads each weight from its file instead of mapping the file into memory.
+    """Inside, transformers reads one weight after the other from its file, and does not map it into memory.
 
-    A mapped file is resident beside what it is converted to: 540 MB of float32 beside 270 of bfloat16.
+    A mapped file is resident beside what it is converted to: 540 MB of float32 beside 270 of bfloat16. And
+    what threads of their own read lies in heaps of their own, which are not laid out in huge pages
+    (`training.allocator`).
     """
     module: Any = modeling_utils
-    mapped = module.safe_open
+    mapped, threads = module.safe_open, os.environ.get(_ONE_THREAD)
 
     def read(*arguments: Any, **options: Any) -> Any:
         return safe_open(*arguments, **{**options, "backend": "pread"})
 
     module.safe_open = read
+    os.environ[_ONE_THREAD] = "1"
     try:
         yield
     finally:
         module.safe_open = mapped
+        os.environ.pop(_ONE_THREAD)
+        if threads is not None:
+            os.environ[_ONE_THREAD] = threads
 
 
 def _load_tokenizer(folder: str, name: str) -> PreTrainedTokenizerBase:

@@ -18,6 +18,7 @@ from ridgeline.models.architecture import Unsupported, architecture_of
 from ridgeline.models.embedded import EMBEDDED_NAME
 from ridgeline.models.load import load_tokenizer, model_config
 from ridgeline.models.quiet import quiet_transformers
+from ridgeline.rollout.native.whole_step import fits
 from ridgeline.schema.errors import UsageError
 from ridgeline.schema.stages.common import Adapter
 
@@ -39,6 +40,8 @@ class ModelFacts:
     """Its configuration, as transformers has it."""
     native: bool = False
     """Whether the native sampler knows its architecture."""
+    in_place: bool = False
+    """Whether that sampler reads weights in bfloat16 where they lie, on this machine."""
 
     @property
     def per_layer(self) -> float:
@@ -59,9 +62,16 @@ class ModelFacts:
 
     def adapter_parameters(self, adapter: Adapter) -> int:
         """Parameters that learn: two factors a layer, and with DoRA the length of every output's weights."""
-        chosen = [sizes for name, sizes in self.linears.items() if _is_target(name, adapter.targets)]
+        chosen = self._targets(adapter)
         lengths = sum(outputs for _, outputs in chosen) if adapter.kind == "dora" else 0
         return lengths + sum(adapter.rank * (inputs + outputs) for inputs, outputs in chosen)
+
+    def adapted_weights(self, adapter: Adapter) -> int:
+        """Weights of the layers that it is put into."""
+        return sum(inputs * outputs for inputs, outputs in self._targets(adapter))
+
+    def _targets(self, adapter: Adapter) -> list[tuple[int, int]]:
+        return [sizes for name, sizes in self.linears.items() if _is_target(name, adapter.targets)]
 
     def as_dict(self) -> dict[str, int]:
         counts = {each.name: getattr(self, each.name) for each in fields(self)}
@@ -104,16 +114,17 @@ def facts_of(config: Any) -> ModelFacts:
         vocabulary=int(text.vocab_size),
         linears=_linears(module),
         config=config,
-        native=_is_native(module),
+        **_sampled(module),
     )
 
 
-def _is_native(module: Any) -> bool:
+def _sampled(module: Any) -> dict[str, bool]:
+    """How the native sampler takes it."""
     try:
-        architecture_of(module)
+        body = architecture_of(module).body
     except Unsupported:
-        return False
-    return True
+        return {}
+    return {"native": True, "in_place": fits(body, torch.bfloat16)}
 
 
 def _linears(module: Any) -> dict[str, tuple[int, int]]:

@@ -144,11 +144,11 @@ class Room:
         shared = adapter_of(stage) is not None and getattr(stage, "reference", None) is None and not moves
         return {} if shared else {"reference": self.model()}
 
-    def sampling(self, sampling: Sampling, *, then: Parts | None = None) -> Parts:
+    def sampling(self, stage: Any, sampling: Sampling, *, then: Parts | None = None) -> Parts:
         """Keys and values of what is decoded side by side, and the logits of its next tokens.
 
-        The native sampler also has the weights once more, packed, and a page per prompt. ``then`` is what
-        another part of the step needs for a while: of it and the logits, the larger.
+        The native sampler also has a page per prompt, and may copy weights. ``then`` is what another part of
+        the step needs for a while: of it and the logits, the larger.
         """
         then = then or {}
         if not self.work.completions:
@@ -164,10 +164,18 @@ class Room:
             return {"key-value cache": position * rows * (prompt + new)} | larger({"logits": logits}, then)
         prompts = math.ceil(rows / max(self.work.shape.completions, 1.0))
         pages = rows * _whole_lanes(new) + prompts * _whole_lanes(prompt)
-        packed = (facts.per_layer * facts.layers + facts.vocabulary * facts.hidden) * self.itemsize
-        return {"packed weights": packed, "key-value cache": position * pages} | larger(
-            {"logits": logits}, then
-        )
+        parts = self.copies(stage) | {"key-value cache": position * pages}
+        return parts | larger({"logits": logits}, then)
+
+    def copies(self, stage: Any) -> Parts:
+        """Weights that the native sampler cannot read where they lie: packed, or with an adapter added."""
+        facts, adapter = self.facts, adapter_of(stage)
+        if not (facts.in_place and self.itemsize == 2):
+            packed = facts.per_layer * facts.layers + facts.vocabulary * facts.hidden
+            return {"packed weights": packed * self.itemsize}
+        if adapter is None:
+            return {}
+        return {"weights with the adapter": float(facts.adapted_weights(adapter) * self.itemsize)}
 
     def judges(self, stage: Stage) -> Parts:
         """The reward models that ``stage`` asks."""
@@ -211,7 +219,7 @@ def _preference(stage: PreferenceStage, room: Room) -> Parts:
         parts["discriminator"] = room.facts.backbone(layer.layer) * room.itemsize
     then = room.learning(stage)
     parts["activations and logits of scoring"] = sum(room.forward_only(stage).values())
-    return parts | room.judges(stage) | room.sampling(stage.online.sampling, then=then)
+    return parts | room.judges(stage) | room.sampling(stage, stage.online.sampling, then=then)
 
 
 def _reward_model(stage: RewardModelStage, room: Room) -> Parts:
@@ -229,18 +237,18 @@ def _rl(stage: RlStage, room: Room) -> Parts:
         # A critic learns all of its weights, whatever the policy learns.
         parts["critic with its optimiser"] = sum(room.learner(None, room.facts.backbone()).values())
     parts["activations and logits of scoring"] = sum(room.forward_only(stage).values())
-    return parts | room.sampling(stage.sampling, then=room.learning(stage))
+    return parts | room.sampling(stage, stage.sampling, then=room.learning(stage))
 
 
 def _reject(stage: RejectStage, room: Room) -> Parts:
     if not stage.train:
-        return {"weights": room.model()} | room.judges(stage) | room.sampling(stage.sampling)
+        return {"weights": room.model()} | room.judges(stage) | room.sampling(stage, stage.sampling)
     parts = room.learner(stage)
     if stage.control:
         parts["control with its optimiser"] = sum(room.learner(stage).values())
     if stage.heldout is not None:
         parts |= room.reference(stage)
-    return parts | room.judges(stage) | room.sampling(stage.sampling, then=room.learning(stage))
+    return parts | room.judges(stage) | room.sampling(stage, stage.sampling, then=room.learning(stage))
 
 
 def _distill(stage: DistillStage, room: Room) -> Parts:
@@ -252,23 +260,23 @@ def _distill(stage: DistillStage, room: Room) -> Parts:
     # Logits of both sides, a chunk at a time, as in Room.learning.
     sides = 1 + len(stage.teacher)
     learning = room.learning(stage) | {"logits": float(sides * CHUNK_LOGITS * (room.itemsize + 3 * 4))}
-    return parts | room.judges(stage) | room.sampling(stage.sampling, then=learning)
+    return parts | room.judges(stage) | room.sampling(stage, stage.sampling, then=learning)
 
 
 def _merge(stage: MergeStage, room: Room) -> Parts:
     parts = {"two models": 2 * room.model()}
     if stage.heldout is None:
         return parts
-    return parts | room.judges(stage) | room.sampling(stage.sampling, then=room.forward_only(stage))
+    return parts | room.judges(stage) | room.sampling(stage, stage.sampling, then=room.forward_only(stage))
 
 
 def _collect(stage: Any, room: Room) -> Parts:
-    return {"weights": room.model()} | room.judges(stage) | room.sampling(stage.sampling)
+    return {"weights": room.model()} | room.judges(stage) | room.sampling(stage, stage.sampling)
 
 
 def _evaluate(stage: EvaluateStage, room: Room) -> Parts:
     parts = {"weights": room.model(), "reference": room.model()}
-    return parts | room.judges(stage) | room.sampling(stage.sampling, then=room.forward_only(stage))
+    return parts | room.judges(stage) | room.sampling(stage, stage.sampling, then=room.forward_only(stage))
 
 
 ROOMS: dict[str, Callable[[Any, Room], Parts]] = {

@@ -150,7 +150,9 @@ static void attend_tiles(struct attention *own, const REAL *from, REAL *out, con
     for (int64_t first = 0; first < group; first += HEADS) {
         int64_t heads = group - first < HEADS ? group - first : HEADS;
         for (int64_t head = 0; head < heads; head++) {
-            place(own->query[0][0], 1, head, 0, from + (first + head) * size, size);
+            for (int64_t start = 0; start < size; start += DEEP)
+                memcpy(own->query[start / DEEP][head], from + (first + head) * size + start,
+                       (size - start < DEEP ? size - start : DEEP) * sizeof(REAL));
             own->top[head] = -1e30f, own->mass[head] = 0;
         }
         memset(own->average, 0, tiles_of(size, EDGE) * sizeof own->average[0]);

@@ -28,6 +28,7 @@ SOURCES = (
     "adamw.h",
     "multiply.h",
     "tiles.h",
+    "thin.h",
     "attend_tiles.h",
     "decode.h",
     "gradient.h",

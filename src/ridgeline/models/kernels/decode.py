@@ -1,4 +1,4 @@
-"""A whole decoding step as one call (decode.h), with AMX: packed weights, and the tables that it reads."""
+"""A whole decoding step as one call (decode.h), with AMX: the tables that it reads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from ridgeline.models.kernels.call import address, kernel, pointers
 
 EDGE, DEEP = 16, 32
-"""Outputs of a panel and inputs of a tile, as in tiles.h."""
+"""Rows of a tile and numbers in each, as in tiles.h."""
 
 _INTEGER, _FLOAT, _POINTER = ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
 
@@ -22,14 +22,13 @@ class Norm(ctypes.Structure):
     _fields_ = [("weight", _POINTER), ("width", _INTEGER), ("eps", _FLOAT), ("offset", _FLOAT)]
 
 
-class Product(ctypes.Structure):
-    """struct product."""
+class Linear(ctypes.Structure):
+    """struct linear."""
 
-    _fields_ = [("weight", _POINTER), ("bias", _POINTER)]
+    _fields_ = [("weight", _POINTER), ("bias", _POINTER), ("outputs", _INTEGER)]
 
 
 NORMS = ("before_attention", "after_attention", "before_mlp", "after_mlp", "query_norm", "key_norm")
-PRODUCTS = ("queries_keys_values", "out", "gate_up", "down")
 
 
 class Layer(ctypes.Structure):
@@ -37,7 +36,10 @@ class Layer(ctypes.Structure):
 
     _fields_ = [
         *((name, Norm) for name in NORMS),
-        *((name, Product) for name in PRODUCTS),
+        ("queries_keys_values", Linear * 3),
+        ("out", Linear),
+        ("gate_up", Linear * 2),
+        ("down", Linear),
         *((name, _POINTER) for name in ("prompt_keys", "prompt_values", "own_keys", "own_values")),
         *((name, _POINTER) for name in ("cosine", "sine")),
         *((name, _INTEGER) for name in ("turned", "window")),
@@ -55,7 +57,7 @@ class Shape(ctypes.Structure):
     _fields_ = [
         *((name, _INTEGER) for name in (*SIZES, *CAPACITIES)),
         ("last_norm", Norm),
-        ("head", Product),
+        ("head", Linear),
     ]
 
 
@@ -80,29 +82,14 @@ def has_tiles() -> bool:
     return bool(ready)
 
 
-def pack(weight: torch.Tensor, *, into: torch.Tensor | None = None) -> torch.Tensor:
-    """``[out, in]`` bfloat16 as the tiles that decode.h multiplies with; zeros fill the last ones.
-
-    into: packed weights of this shape, to be overwritten.
-    """
-    outputs, inputs = weight.shape
-    packed = into
-    if packed is None:
-        packed = weight.new_empty(-(-outputs // EDGE), -(-inputs // DEEP), EDGE, EDGE, 2)
-    run = kernel("pack_tiles", packed)
-    assert run is not None
-    run(*pointers(weight.contiguous(), packed), outputs, inputs)
-    return packed
-
-
 def norm(weight: torch.Tensor, eps: float, offset: float) -> Norm:
     """A norm with this weight, which the caller holds."""
     return Norm(address(weight), len(weight), eps, offset)
 
 
-def product(weight: torch.Tensor, bias: torch.Tensor | None) -> Product:
-    """A product with this packed weight, which the caller holds."""
-    return Product(address(weight), address(bias))
+def linear(weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
+    """A product with this weight ``[out, in]``, contiguous bfloat16, which the caller holds."""
+    return Linear(address(weight), address(bias), len(weight))
 
 
 def decode(

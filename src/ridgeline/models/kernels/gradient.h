@@ -9,10 +9,6 @@
 #define PAIRS_BYTES (5 << 18)     // of x at a time: so much stays in the second cache
 
 #ifdef TILES
-static inline __mmask32 first_lanes(int64_t count) {
-    return count >= 32 ? 0xFFFFFFFF : count <= 0 ? 0 : ((__mmask32)1 << count) - 1;
-}
-
 // Up to 32 rows and columns as two tiles of pairs of rows, [2][16 pairs][16 columns][2].
 static inline void pair_rows(const REAL *from, int64_t stride, int64_t rows, int64_t columns, __m512i *to) {
     const __m512i left = _mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0);
@@ -26,29 +22,6 @@ static inline void pair_rows(const REAL *from, int64_t stride, int64_t rows, int
         __m512i low = _mm512_unpacklo_epi16(even, odd), high = _mm512_unpackhi_epi16(even, odd);
         to[pair] = _mm512_permutex2var_epi64(low, left, high);
         to[EDGE + pair] = _mm512_permutex2var_epi64(low, right, high);
-    }
-}
-
-// [16][16] pairs, across.
-static inline void turn_pairs(const __m512i *in, REAL *out) {
-    __m512i a[16], b[16];
-    for (int i = 0; i < 16; i += 2) {
-        a[i] = _mm512_unpacklo_epi32(in[i], in[i + 1]);
-        a[i + 1] = _mm512_unpackhi_epi32(in[i], in[i + 1]);
-    }
-    for (int i = 0; i < 16; i += 4)
-        for (int j = 0; j < 2; j++) {
-            b[i + 2 * j] = _mm512_unpacklo_epi64(a[i + j], a[i + 2 + j]);
-            b[i + 2 * j + 1] = _mm512_unpackhi_epi64(a[i + j], a[i + 2 + j]);
-        }
-    for (int i = 0; i < 16; i += 8)
-        for (int j = 0; j < 4; j++) {
-            a[i + j] = _mm512_shuffle_i32x4(b[i + j], b[i + 4 + j], 0x88);
-            a[i + 4 + j] = _mm512_shuffle_i32x4(b[i + j], b[i + 4 + j], 0xdd);
-        }
-    for (int j = 0; j < 8; j++) {
-        _mm512_storeu_si512(out + DEEP * j, _mm512_shuffle_i32x4(a[j], a[8 + j], 0x88));
-        _mm512_storeu_si512(out + DEEP * (8 + j), _mm512_shuffle_i32x4(a[j], a[8 + j], 0xdd));
     }
 }
 

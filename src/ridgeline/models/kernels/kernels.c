@@ -81,6 +81,7 @@ static inline lanes read_lanes_bfloat16(const bfloat16 *from) {
 #include "adamw.h"
 #include "ragged.h"
 #include "tiles.h"
+#include "thin.h"
 #include "attend_tiles.h"
 #include "decode.h"
 #include "gradient.h"

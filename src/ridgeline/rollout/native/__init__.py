@@ -1,4 +1,4 @@
-"""The native sampler: continuous batching over packed weights and fused kernels."""
+"""The native sampler: continuous batching and fused kernels."""
 
 from ridgeline.rollout.native.sampler import NATIVE, NativeSampler, new_sampler
 

@@ -1,13 +1,14 @@
-"""A model's weights as the decoder multiplies by them: linears of one kind side by side, packed.
+"""A model's weights as the decoder multiplies by them: linears of one kind side by side, adapters added in.
 
-Adapters are added in. Packed copies are made again when the model's weights or those of its adapter have
-changed, which their version counters show, or when the adapter was switched on or off.
+`kernels.decode` reads them where they lie, oneDNN from packed copies. Copies and sums with adapters are made
+again when the weights of the model or its adapter have changed, which their version counters show, or when
+the adapter was switched on or off.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -15,42 +16,44 @@ from torch.nn import functional
 
 from ridgeline.models.adapted import state_of, weight_of
 from ridgeline.models.architecture import Architecture, Layer
-from ridgeline.models.kernels import decode
 
 
 @dataclass
 class Product:
-    """x @ weight^T + bias over one packed matrix, or several linears read as one.
+    """x @ weight^T + bias over one linear, or several read as one.
 
-    Packed as tiles for `kernels.decode` where asked for, else for oneDNN, which computes it when called.
+    For `kernels.decode` (``tiles``) ``weights`` and ``biases`` are those of every linear, where they lie.
+    Otherwise there is one of each, packed where oneDNN can, and a call computes with them.
     """
 
     linears: Sequence[nn.Linear]
     tiles: bool
-    weight: torch.Tensor | None = None
-    bias: torch.Tensor | None = None
+    weights: list[torch.Tensor] = field(default_factory=list)
+    biases: list[torch.Tensor | None] = field(default_factory=list)
     packed: bool = False
 
-    def pack(self) -> None:
+    def take(self) -> None:
         """Take the weights as they are now."""
         weights = [weight_of(linear) for linear in self.linears]
-        weight = weights[0] if len(weights) == 1 else torch.cat(weights)
-        biases = [linear.bias.detach() for linear in self.linears if linear.bias is not None]
-        self.bias = None if not biases else biases[0] if len(biases) == 1 else torch.cat(biases)
+        biases: list[torch.Tensor | None] = [
+            None if linear.bias is None else linear.bias.detach() for linear in self.linears
+        ]
         if self.tiles:
-            self.weight = decode.pack(weight, into=self.weight)
+            self.weights, self.biases = [weight.contiguous() for weight in weights], biases
             return
+        weight = weights[0] if len(weights) == 1 else torch.cat(weights)
+        given = [bias for bias in biases if bias is not None]
+        self.biases = [torch.cat(given) if given else None]
         self.packed = _packs(weight.dtype)
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight) if self.packed else weight
+        self.weights = [torch.ops.mkldnn._reorder_linear_weight(weight) if self.packed else weight]
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        assert self.weight is not None and not self.tiles
+        assert not self.tiles
+        (weight,), (bias,) = self.weights, self.biases
         if self.packed:
-            result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
-                x, self.weight, self.bias, "none", [], ""
-            )
+            result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
             return result
-        return functional.linear(x, self.weight, self.bias)
+        return functional.linear(x, weight, bias)
 
 
 def _packs(dtype: torch.dtype) -> bool:
@@ -97,12 +100,12 @@ class Weights:
 
     @torch.no_grad()
     def refresh(self) -> bool:
-        """Pack again what has changed since the last time; whether anything had."""
+        """Take again what has changed since the last time; whether anything had."""
         seen = [state_of(linear) for product in self.products for linear in product.linears]
         if seen == self._seen:
             return False
         for product in self.products:
-            product.pack()
+            product.take()
         self._seen = seen
         self.version += 1
         return True

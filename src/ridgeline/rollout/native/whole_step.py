@@ -22,7 +22,7 @@ def fits(body: Body, dtype: torch.dtype) -> bool:
 
 
 class WholeStep:
-    """Decodes with packed weights and pages that stay where they are; made anew when either has moved."""
+    """Decodes with weights and pages that stay where they are; made anew when either has moved."""
 
     def __init__(
         self, body: Body, weights: Weights, prompts: Sequence[TilePages], own: Sequence[TilePages]
@@ -43,7 +43,7 @@ class WholeStep:
             prompt_capacity=prompts[0].capacity,
             own_capacity=own[0].capacity,
             last_norm=_norm(body.last_norm),
-            head=_product(weights.head),
+            head=_linears(weights.head)[0],
         )
         self.layers = (decode.Layer * len(body.layers))(*map(self._layer, range(len(body.layers))))
 
@@ -52,7 +52,10 @@ class WholeStep:
         prompt, own = self.prompts[number], self.own[number]
         return decode.Layer(
             **{name: _norm(getattr(layer, name)) for name in decode.NORMS},
-            **{name: _product(getattr(products, name)) for name in decode.PRODUCTS},
+            queries_keys_values=(decode.Linear * 3)(*_linears(products.queries_keys_values)),
+            out=_linears(products.out)[0],
+            gate_up=(decode.Linear * 2)(*_linears(products.gate_up)),
+            down=_linears(products.down)[0],
             prompt_keys=prompt.keys.data_ptr(),
             prompt_values=prompt.values.data_ptr(),
             own_keys=own.keys.data_ptr(),
@@ -79,6 +82,5 @@ def _norm(norm: Norm | None) -> decode.Norm:
     return decode.norm(weight, norm.eps, norm.offset)
 
 
-def _product(product: Product) -> decode.Product:
-    assert product.weight is not None
-    return decode.product(product.weight, product.bias)
+def _linears(product: Product) -> list[decode.Linear]:
+    return [decode.linear(*parts) for parts in zip(product.weights, product.biases, strict=True)]
