@@ -1,10 +1,12 @@
 """The table of the README, from the newest result of every work and peer in ``benchmarks/results``.
 
 python benchmarks/table.py
+python benchmarks/table.py --isa avx2     # of the results with --isa avx2
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,13 @@ ORDER = ("rollout", "rollout-spread", "grpo", "sft", "dpo", "reward", "prepare-s
 ALLOCATOR = ", allocator tuned"
 
 
-def newest() -> dict[tuple[str, str], dict[str, Any]]:
-    """Results by work and peer; a file's name ends with its date."""
+def newest(isa: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """Results with these instructions by work and peer; a file's name holds its date."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for path in sorted(RESULTS.glob("*.json")):
         result = json.loads(path.read_text())
-        if result["work"] in ORDER and result["against"] in ("trl", "transformers", "vllm"):
+        fits = result["work"] in ORDER and result["against"] in ("trl", "transformers", "vllm")
+        if fits and result["isa"] == isa:
             found[result["work"], result["against"]] = result
     return dict(sorted(found.items(), key=lambda item: (ORDER.index(item[0][0]), item[0][1])))
 
@@ -47,7 +50,9 @@ def line(result: dict[str, Any]) -> str:
 
 def main() -> None:
     """Print the table and what it was measured with."""
-    found = newest()
+    parser = argparse.ArgumentParser(description="The table of the README.")
+    parser.add_argument("--isa", default="all", help="avx2 or avx512: results that were held to that")
+    found = newest(parser.parse_args().isa)
     print("| work | against | Ridgeline | peer | faster | its allocator tuned | peak memory |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for result in found.values():

@@ -14,7 +14,7 @@ from ridgeline.data.bulk import in_bulk
 from ridgeline.data.chat import Conversation, TrainOn, marked
 from ridgeline.data.formats import Instruction
 from ridgeline.data.tokenise import Tokens
-from ridgeline.models.batch import Row
+from ridgeline.models.batch import Row, consecutive
 from ridgeline.schema.errors import DataError
 
 Overlong = Literal["error", "drop", "truncate"]
@@ -104,8 +104,8 @@ def _row(tokens: Tokens, max_length: int) -> Row:
     ids = tokens.ids[:max_length].astype(np.int64)
     # The first token has none before it to be predicted from.
     turns = [
-        np.arange(max(first, 1), min(last, len(ids)), dtype=np.int64)
-        for first, last in tokens.spans
-        if first < len(ids)
+        consecutive(max(first, 1), min(last, len(ids))) for first, last in tokens.spans if first < len(ids)
     ]
-    return Row(ids, np.concatenate(turns) if turns else np.empty(0, dtype=np.int64))
+    if len(turns) == 1:
+        return Row(ids, turns[0])
+    return Row(ids, np.concatenate(turns) if turns else consecutive(0, 0))

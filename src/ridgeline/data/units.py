@@ -10,7 +10,7 @@ import numpy as np
 
 from ridgeline.data.supervised import TOO_LONG, too_long
 from ridgeline.data.tokenise import Tokens
-from ridgeline.models.batch import Row, Unit
+from ridgeline.models.batch import Row, Unit, consecutive
 from ridgeline.schema.errors import DataError
 
 
@@ -18,7 +18,7 @@ def completion_of(tokens: Tokens) -> Row:
     """A row whose scored positions are the whole completion, behind its prompt."""
     prefix = tokens.spans[0][0]
     ids = tokens.ids.astype(np.int64)
-    return Row(ids, np.arange(prefix, len(ids), dtype=np.int64), prefix=prefix)
+    return Row(ids, consecutive(prefix, len(ids)), prefix=prefix)
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ must stay together (one sequence, a preference pair, a group); a micro-batch is 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,10 +45,20 @@ class Row:
 Unit = list[Row]
 
 
+def consecutive(first: int, last: int) -> IntArray:
+    """first, ..., last - 1, out of one array that all rows read: not to be written to."""
+    return _counted(1 << max(last, 1).bit_length())[first:last]
+
+
+@functools.cache
+def _counted(size: int) -> IntArray:
+    return np.arange(size, dtype=np.int64)
+
+
 def completion_row(prompt_ids: Sequence[int], completion_ids: Sequence[int]) -> Row:
     """A row whose scored positions are the whole completion."""
     ids = np.asarray([*prompt_ids, *completion_ids], dtype=np.int64)
-    return Row(ids, np.arange(len(prompt_ids), len(ids), dtype=np.int64), prefix=len(prompt_ids))
+    return Row(ids, consecutive(len(prompt_ids), len(ids)), prefix=len(prompt_ids))
 
 
 @dataclass(slots=True)

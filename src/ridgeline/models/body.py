@@ -6,6 +6,8 @@ and a shared prompt is read once. Any other model runs its own forward pass; `mo
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -17,6 +19,7 @@ from ridgeline.models.kernels.texts import Texts
 from ridgeline.models.products import embed, product
 
 Angles = dict[str, tuple[Tensor, Tensor]]
+Keep = Callable[[Tensor], None]
 
 
 def fused_body(backbone: nn.Module) -> Body | None:
@@ -36,18 +39,16 @@ def fused_body(backbone: nn.Module) -> Body | None:
         return None
 
 
-def read(
-    body: Body, ids_T: Tensor, positions_T: Tensor, texts: Texts, kept: list[Tensor] | None = None
-) -> Tensor:
+def read(body: Body, ids_T: Tensor, positions_T: Tensor, texts: Texts, keep: Keep | None = None) -> Tensor:
     """Last hidden states ``[T, H]`` of ``texts``, whose tokens are ``ids``.
 
-    kept: gets each layer's queries, keys and values ``[T, W]`` as attention reads them.
+    keep: is given each layer's queries, keys and values ``[T, W]`` in turn, as attention reads them.
     """
     stream_TH = embed(ids_T, body.embedding)
     angles = rotary_angles(body, positions_T)
     delta_TH: Tensor | None = None
     for layer in body.layers:
-        arguments = (body, layer, stream_TH, delta_TH, angles, texts, kept)
+        arguments = (body, layer, stream_TH, delta_TH, angles, texts, keep)
         if _recomputes(layer):
             stream_TH, delta_TH = checkpoint(_read_layer, *arguments, use_reentrant=False)
         else:
@@ -62,15 +63,15 @@ def _read_layer(
     delta_TH: Tensor | None,
     angles: Angles,
     texts: Texts,
-    kept: list[Tensor] | None,
+    keep: Keep | None,
 ) -> tuple[Tensor, Tensor]:
     """The stream, and what this layer adds to it last, which the next norm takes in."""
     x_TH, stream_TH = _enter(stream_TH, delta_TH, layer.before_attention)
     qkv_TW = _norm_heads(product(x_TH, layer.queries_keys_values), layer, body)
     if layer.angles is not None:
         qkv_TW = learn.turn(qkv_TW, *angles[layer.angles], body.heads + body.kv_heads, body.size)
-    if kept is not None:
-        kept.append(qkv_TW)
+    if keep is not None:
+        keep(qkv_TW)
     mixed_TW = learn.attend_texts(qkv_TW, texts, body.kv_heads, body.size, layer.scale, layer.window)
     delta_TH = _norm(product(mixed_TW, [layer.out]), layer.after_attention)
     x_TH, stream_TH = _enter(stream_TH, delta_TH, layer.before_mlp)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests.models.families import CONFIGS, make_model
@@ -12,6 +13,8 @@ from transformers import PreTrainedModel
 
 from ridgeline.models.architecture import FAMILIES, architecture_of
 from ridgeline.models.kernels import decode
+from ridgeline.models.kernels.pages import Pages
+from ridgeline.models.kernels.texts import Texts
 from ridgeline.models.kernels.tile_pages import TilePages
 from ridgeline.rollout.native.decoder import NativeDecoder, Rows
 from ridgeline.rollout.native.weights import Weights
@@ -126,6 +129,20 @@ def test_pages_of_tiles_come_back(size: int) -> None:
     pages.write(1, keys, values)
     assert pages.capacity == 96
     assert all(map(torch.equal, pages.read(1, 61), (keys, values)))
+
+
+@pytest.mark.parametrize("tiles", WAYS)
+@pytest.mark.parametrize("size", [8, 40, 64])
+def test_whole_texts_come_back(size: int, tiles: bool) -> None:
+    """Of three texts end to end, each into its page."""
+    spans = np.array([[3, 40, 0, 0], [43, 1, 0, 0], [0, 3, 0, 0]])
+    texts, where, dtype = Texts(spans, np.arange(4)), [4, 0, 2], torch.bfloat16
+    qkv = torch.randn(44, (3 + 2 * 2) * size).to(dtype)
+    pages: Any = TilePages.of_layers(1, 5, 2, 70, size)[0] if tiles else Pages.empty(5, 2, 70, size, dtype)
+    pages.write_texts(qkv, texts, where)
+    for page, (start, length, *_) in zip(where, spans.tolist(), strict=True):
+        own = qkv[start : start + length].unflatten(1, (-1, size)).transpose(0, 1)
+        assert all(map(torch.equal, pages.read(page, length), (own[3:5], own[5:])))
 
 
 @pytest.mark.parametrize("tiles", WAYS)

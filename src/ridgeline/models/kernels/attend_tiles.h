@@ -26,6 +26,21 @@ static inline void store_tiles(const REAL *key, const REAL *value, REAL *keys, R
     for (int64_t i = 0; i < size; i++) values[i / EDGE * TILE + i % EDGE * 2] = value[i];
 }
 
+// Keys and values of whole texts into their pages. qkv [tokens, (heads + 2 kv_heads) * size]; spans as in texts.py.
+void NAME(store_texts)(const REAL *qkv, REAL *keys, REAL *values, const int64_t *spans, const int64_t *pages,
+                       int64_t texts, int64_t heads, int64_t kv_heads, int64_t size, int64_t capacity) {
+    int64_t width = (heads + 2 * kv_heads) * size;
+#pragma omp parallel for collapse(2) schedule(static)
+    for (int64_t text = 0; text < texts; text++)
+        for (int64_t head = 0; head < kv_heads; head++) {
+            const REAL *key = qkv + spans[4 * text] * width + (heads + head) * size;
+            int64_t page = (pages[text] * kv_heads + head) * capacity;
+            for (int64_t position = 0; position < spans[4 * text + 1]; position++, key += width)
+                store_tiles(key, key + kv_heads * size, keys + page * key_numbers(size),
+                            values + page * value_numbers(size), position, size);
+        }
+}
+
 struct attention { // of up to HEADS heads of one row while positions are walked
     REAL query[MAX_SIZE / DEEP][EDGE][DEEP], weights[SPAN / DEEP][EDGE][DEEP];
     float scores[EDGE][SPAN], average[MAX_SIZE / EDGE][EDGE][EDGE];

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+
+from ridgeline.models.kernels.texts import Texts
 
 LANES = 16
 """Positions whose scores are formed side by side; as in kernels.c."""
@@ -49,6 +52,13 @@ class Pages:
         padded = torch.nn.functional.pad(keys, (0, 0, 0, blocks * LANES - length))
         self.keys[page, :, :blocks] = padded.unflatten(1, (blocks, LANES)).transpose(2, 3)
         self.values[page, :, :length] = values
+
+    def write_texts(self, qkv: torch.Tensor, texts: Texts, pages: Sequence[int]) -> None:
+        """Fill a page for each of ``texts`` from its start; qkv ``[T, W]``: queries, keys, values of all."""
+        parts = [qkv.shape[1] // self.size - 2 * self.kv_heads, self.kv_heads, self.kv_heads]
+        _, keys, values = qkv.unflatten(1, (-1, self.size)).transpose(0, 1).split(parts)
+        for page, (start, length, *_) in zip(pages, texts.spans.tolist(), strict=True):
+            self.write(page, keys[:, start : start + length], values[:, start : start + length])
 
     def read(self, page: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values ``[kv_heads, length, size]``; the inverse of ``write``."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
+from ridgeline.models.kernels.call import kernel, pointers
 from ridgeline.models.kernels.decode import DEEP, EDGE
 from ridgeline.models.kernels.mapped import mapped
+from ridgeline.models.kernels.texts import Texts
 
 
 @dataclass
@@ -45,6 +49,18 @@ class TilePages:
         values = values.unflatten(2, (-1, EDGE)).unflatten(1, (-1, DEEP // 2, 2)).permute(0, 1, 4, 2, 5, 3)
         self.keys[page, :, : keys.shape[1]] = keys
         self.values[page, :, : values.shape[1]] = values
+
+    def write_texts(self, qkv: torch.Tensor, texts: Texts, pages: Sequence[int]) -> None:
+        """As `Pages.write_texts`."""
+        count, kv_heads = self.keys.shape[:2]
+        assert len(pages) == len(texts.spans) and min(pages) >= 0 and max(pages) < count
+        assert texts.longest <= self.capacity
+        run = kernel("store_texts", qkv)
+        assert run is not None
+        heads = qkv.shape[1] // self.size - 2 * kv_heads
+        where = np.array(pages, dtype=np.int64)
+        sizes = (len(pages), heads, kv_heads, self.size, self.capacity)
+        run(*pointers(qkv, self.keys, self.values, texts.spans, where), *sizes)
 
     def read(self, page: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Keys and values ``[kv_heads, length, size]``; the inverse of ``write``."""

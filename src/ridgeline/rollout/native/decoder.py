@@ -86,14 +86,12 @@ class NativeDecoder:
         texts = Texts(spans, np.arange(len(prompts) + 1))
         ids_T = torch.tensor([token for prompt in prompts for token in prompt])
         positions_T = torch.cat([torch.arange(len(prompt)) for prompt in prompts])
-        kept: list[torch.Tensor] = []
-        hidden_TH = read(body, ids_T, positions_T, texts, kept)
-        parts = [body.heads, body.kv_heads, body.kv_heads]
-        for target, qkv_TW in zip(self.prompts, kept, strict=True):
-            _, keys, values = qkv_TW.unflatten(1, (-1, body.size)).transpose(0, 1).split(parts)
-            for page, start, length in zip(pages, starts.tolist(), lengths.tolist(), strict=True):
-                own = slice(start, start + length)
-                target.write(page, keys[:, own], values[:, own])
+        layers = iter(self.prompts)
+
+        def keep(qkv_TW: torch.Tensor) -> None:
+            next(layers).write_texts(qkv_TW, texts, pages)
+
+        hidden_TH = read(body, ids_T, positions_T, texts, keep)
         return hidden_TH[starts + lengths - 1]
 
     def _read_padded(self, prompts: Sequence[Sequence[int]], pages: Sequence[int]) -> torch.Tensor:
