@@ -35,14 +35,23 @@ def decoder(module: PreTrainedModel, tiles: bool) -> NativeDecoder:
 
 
 def logits_of(
-    module: PreTrainedModel, tiles: bool, rows: int, *, prompt: int = 5, steps: int = 40
+    module: PreTrainedModel,
+    tiles: bool,
+    rows: int,
+    *,
+    prompt: int = 5,
+    steps: int = 40,
+    grouped: bool = False,
 ) -> torch.Tensor:
-    """After ``steps`` tokens, ``[rows, V]``; three prompts of ``prompt`` tokens or more."""
+    """After ``steps`` tokens, ``[rows, V]``; three prompts of ``prompt`` tokens or more.
+
+    grouped: completions of a prompt stand side by side; else no two of them do.
+    """
     made, dice = decoder(module, tiles), torch.Generator().manual_seed(7)
     prompts = [[(5 * k + 3 * number) % 61 for k in range(prompt + number)] for number in range(3)]
     made.reserve(3, prompt + 2, rows, steps)
     made.prefill(prompts, [2, 0, 1])
-    owner = torch.arange(rows) % 3
+    owner = torch.arange(rows) * 3 // rows if grouped else torch.arange(rows) % 3
     for written in range(steps):
         tokens = torch.randint(0, 61, (rows,), generator=dice)
         page = torch.tensor([2, 0, 1])[owner]
@@ -66,16 +75,18 @@ def check(family: str, tiles: bool, rows: int, **shape: Any) -> None:
 
 
 @pytest.mark.parametrize("tiles", WAYS)
+@pytest.mark.parametrize("grouped", [False, True])
 @pytest.mark.parametrize("family", NATIVE)
-def test_every_family(family: str, tiles: bool) -> None:
+def test_every_family(family: str, tiles: bool, grouped: bool) -> None:
     """40 steps, which is beyond the windows of 32 that some of them have."""
-    check(family, tiles, 9)
+    check(family, tiles, 9, grouped=grouped)
 
 
 @pytest.mark.parametrize("tiles", WAYS)
+@pytest.mark.parametrize("grouped", [False, True])
 @pytest.mark.parametrize("rows", [1, 16, 17, 47, 64, 65, 130])
-def test_every_number_of_rows(rows: int, tiles: bool) -> None:
-    check("qwen2", tiles, rows, steps=3)
+def test_every_number_of_rows(rows: int, tiles: bool, grouped: bool) -> None:
+    check("qwen2", tiles, rows, steps=3, grouped=grouped)
 
 
 SHAPES: list[dict[str, int]] = [
@@ -91,16 +102,35 @@ SHAPES: list[dict[str, int]] = [
 
 
 @pytest.mark.parametrize("tiles", WAYS)
+@pytest.mark.parametrize("grouped", [False, True])
 @pytest.mark.parametrize("changes", SHAPES)
-def test_shapes(changes: dict[str, Any], tiles: bool) -> None:
-    check("llama", tiles, 20, changes={**changes, "initializer_range": 0.05})
+def test_shapes(changes: dict[str, Any], tiles: bool, grouped: bool) -> None:
+    check("llama", tiles, 20, changes={**changes, "initializer_range": 0.05}, grouped=grouped)
 
 
 @pytest.mark.parametrize("tiles", WAYS)
+@pytest.mark.parametrize("grouped", [False, True])
 @pytest.mark.parametrize("family", ["llama", "gemma3"])
-def test_long_pages(family: str, tiles: bool) -> None:
+def test_long_pages(family: str, tiles: bool, grouped: bool) -> None:
     """More positions than scores are held at one time, in the prompt and in what was written."""
-    check(family, tiles, 3, prompt=300, steps=290, changes={**WIDE, "initializer_range": 0.1})
+    changes = {**WIDE, "initializer_range": 0.1}
+    check(family, tiles, 6 if grouped else 3, prompt=300, steps=290, changes=changes, grouped=grouped)
+
+
+@pytest.mark.amx
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_rows_that_share_a_prompt_may_be_at_different_places(family: str) -> None:
+    """Each sees what it would see alone, also where a window leaves out more of the prompt for one."""
+    made = decoder(make_model(family, torch.bfloat16), tiles=True)
+    made.reserve(1, 40, 5, 40)
+    made.prefill([list(range(3, 43))], [0])
+    for page in made.own:
+        page.keys.normal_(), page.values.normal_()
+    zero, written = torch.zeros(5, dtype=torch.long), torch.tensor([0, 31, 7, 38, 20])
+    parts = (torch.arange(5), zero, torch.arange(5), zero + 40, written)
+    together = made.step(Rows(*parts))
+    alone = torch.cat([made.step(Rows(*(part[row : row + 1] for part in parts))) for row in range(5)])
+    assert error(together.float(), alone.float()) < 0.02
 
 
 @pytest.mark.parametrize("tiles", WAYS)

@@ -1,10 +1,10 @@
-// Attention of a decoding step in the tiles of AMX, for heads that share a key head; needs tiles.h.
+// Attention of a decoding step in the tiles of AMX, for queries that share keys; needs tiles.h.
 //
 // Keys and values lie as the instruction wants its second factor. Keys, in blocks of EDGE positions:
 // [position / EDGE, size / DEEP, 16 pairs of numbers, EDGE positions, 2]; values, in blocks of DEEP positions:
 // [position / DEEP, size / EDGE, 16 pairs of positions, EDGE numbers, 2]. What is missing to a full tile is zero.
-// Queries are bfloat16 as they come; a weight of the softmax goes in as the sum of two bfloat16 (rows g and HEADS + g),
-// so that nothing is lost to rounding.
+// Queries are bfloat16 as they come; a weight of the softmax goes in as the sum of two bfloat16, so that nothing is lost to
+// rounding: in rows g and HEADS + g of a tile where queries are few enough, else in two tiles.
 
 #define HEADS (EDGE / 2)
 #define SPAN 256 // positions whose scores are held at one time
@@ -41,11 +41,23 @@ void NAME(store_texts)(const REAL *qkv, REAL *keys, REAL *values, const int64_t 
         }
 }
 
-struct attention { // of up to HEADS heads of one row while positions are walked
-    REAL query[MAX_SIZE / DEEP][EDGE][DEEP], weights[SPAN / DEEP][EDGE][DEEP];
+struct attention { // of up to EDGE queries while positions are walked, HEADS of them where `both` parts go in one tile
+    REAL query[MAX_SIZE / DEEP][EDGE][DEEP], weights[2][SPAN / DEEP][EDGE][DEEP];
     float scores[EDGE][SPAN], average[MAX_SIZE / EDGE][EDGE][EDGE];
-    float top[HEADS], mass[HEADS];
+    float top[EDGE], mass[EDGE];
+    int64_t begin[EDGE]; // the first position that each sees
+    int both;
 } __attribute__((aligned(64)));
+
+static void begin_query(struct attention *own, int64_t query, const REAL *from, int64_t size) {
+    for (int64_t start = 0; start < size; start += DEEP)
+        memcpy(own->query[start / DEEP][query], from + start, (size - start < DEEP ? size - start : DEEP) * sizeof(REAL));
+    own->top[query] = -1e30f, own->mass[query] = 0;
+}
+
+static void begin_averages(struct attention *own, int64_t size) {
+    memset(own->average, 0, tiles_of(size, EDGE) * sizeof own->average[0]);
+}
 
 // scores [EDGE, SPAN] of `count` blocks of keys; `values` are what is read next.
 static void tile_scores(struct attention *own, const REAL *keys, int64_t count, int64_t size, const REAL *values) {
@@ -81,11 +93,13 @@ static void tile_scores(struct attention *own, const REAL *keys, int64_t count, 
     }
 }
 
-// The running softmax of one head takes in its scores of positions [first, last) of `count`, a multiple of DEEP; what was
+// The running softmax of one query takes in its scores of positions [first, last) of `count`, a multiple of DEEP; what was
 // summed before fades by the factor that is returned.
-static float tile_softmax(struct attention *own, int64_t head, int64_t first, int64_t last, int64_t count, float scale) {
-    float *score = own->scores[head], best = own->top[head], sum = 0;
-    for (int64_t k = 0; k < first; k++) score[k] = -INFINITY;
+static float tile_softmax(struct attention *own, int64_t query, int64_t first, int64_t last, int64_t count, float scale) {
+    REAL(*highs)[EDGE][DEEP] = own->weights[0], (*lows)[EDGE][DEEP] = own->weights[!own->both];
+    int64_t low_row = own->both ? HEADS + query : query;
+    float *score = own->scores[query], best = own->top[query], sum = 0;
+    for (int64_t k = 0; k < first && k < count; k++) score[k] = -INFINITY;
     for (int64_t k = last; k < count; k++) score[k] = -INFINITY;
 #pragma omp simd reduction(max : best)
     for (int64_t k = 0; k < count; k++) best = score[k] * scale > best ? score[k] * scale : best;
@@ -98,26 +112,27 @@ static float tile_softmax(struct attention *own, int64_t head, int64_t first, in
         __m256i high = (__m256i)_mm512_cvtneps_pbh(whole);
         __m512 rounded = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(high), 16));
         __m256i low = (__m256i)_mm512_cvtneps_pbh(_mm512_sub_ps(whole, rounded));
-        _mm256_store_si256((__m256i *)(own->weights[k / DEEP][head] + k % DEEP), high);
-        _mm256_store_si256((__m256i *)(own->weights[k / DEEP][HEADS + head] + k % DEEP), low);
+        _mm256_store_si256((__m256i *)(highs[k / DEEP][query] + k % DEEP), high);
+        _mm256_store_si256((__m256i *)(lows[k / DEEP][low_row] + k % DEEP), low);
         sums = _mm512_add_ps(sums, whole);
     }
     sum = _mm512_reduce_add_ps(sums);
-    float fade = exp_(own->top[head] - best);
-    own->top[head] = best;
-    own->mass[head] = own->mass[head] * fade + sum;
+    float fade = exp_(own->top[query] - best);
+    own->top[query] = best;
+    own->mass[query] = own->mass[query] * fade + sum;
     return fade;
 }
 
 // average += weights x values over `count` blocks of values; `next` is what is read afterwards.
-static void tile_average(struct attention *own, const REAL *values, int64_t count, int64_t size, const REAL *next) {
+static void tile_average(struct attention *own, REAL (*weights)[EDGE][DEEP], const REAL *values, int64_t count,
+                         int64_t size, const REAL *next) {
     int64_t parts = tiles_of(size, EDGE);
     for (int64_t part = 0; part < parts; part += 4) {
         int64_t left = parts - part, bytes = (left < 4 ? left : 4) * TILE * (int64_t)sizeof(REAL);
         const REAL *from = values + part * TILE;
         load_sums((tile_sums *)own->average[part], left < 4 ? left : 4);
         for (int64_t block = 0; block < count; block++, from += parts * TILE) {
-            _tile_loadd(4, own->weights[block], 64);
+            _tile_loadd(4, weights[block], 64);
             _tile_loadd(5, from, 64);
             _tile_dpbf16ps(0, 4, 5);
             if (left > 1) {
@@ -138,52 +153,46 @@ static void tile_average(struct attention *own, const REAL *values, int64_t coun
     }
 }
 
-// Takes in positions [begin, end) of one page; `after` is the page that is read next.
-static void tile_absorb(struct attention *own, const REAL *keys, const REAL *values, int64_t begin, int64_t end,
-                        int64_t heads, int64_t size, float scale, const REAL *after) {
+// Takes in what `queries` see of the first `end` positions of one page; `after` is the page that is read next.
+static void tile_absorb(struct attention *own, int64_t queries, const REAL *keys, const REAL *values, int64_t end,
+                        int64_t size, float scale, const REAL *after) {
+    int64_t begin = end;
+    for (int64_t query = 0; query < queries; query++) begin = own->begin[query] < begin ? own->begin[query] : begin;
+    if (begin == end) return;
     for (int64_t start = begin / DEEP * DEEP; start < end; start += SPAN) {
         int64_t stop = start + SPAN < end ? start + SPAN : end, blocks = tiles_of(stop - start, DEEP);
         const REAL *key = keys + start * key_numbers(size), *value = values + start * value_numbers(size);
+        const REAL *next = stop < end ? key + SPAN * key_numbers(size) : after;
         tile_scores(own, key, tiles_of(stop - start, EDGE), size, value);
-        for (int64_t head = 0; head < heads; head++) {
-            float fade = tile_softmax(own, head, begin > start ? begin - start : 0, stop - start, blocks * DEEP, scale);
+        for (int64_t query = 0; query < queries; query++) {
+            int64_t hidden = own->begin[query] > start ? own->begin[query] - start : 0;
+            float fade = tile_softmax(own, query, hidden, stop - start, blocks * DEEP, scale);
             if (fade == 1) continue;
             for (int64_t part = 0; part < tiles_of(size, EDGE); part++)
-                for (int64_t row = head; row < EDGE; row += HEADS)
+                for (int64_t row = query; row < EDGE; row += own->both ? HEADS : EDGE)
 #pragma omp simd
                     for (int64_t i = 0; i < EDGE; i++) own->average[part][row][i] *= fade;
         }
-        tile_average(own, value, blocks, size, stop < end ? key + SPAN * key_numbers(size) : after);
+        tile_average(own, own->weights[0], value, blocks, size, next);
+        if (!own->both) tile_average(own, own->weights[1], value, blocks, size, next);
     }
 }
 
-// As attend_group of kernels.h, with pages of tiles. `own` begins as zeros; rows of it that are not used stay so.
-static void attend_tiles(struct attention *own, const REAL *from, REAL *out, const REAL *prompt_keys,
-                         const REAL *prompt_values, const REAL *own_keys, const REAL *own_values, int64_t before,
-                         int64_t length, int64_t group, int64_t size, int64_t own_capacity, int64_t window, float scale) {
-    int64_t start = window > 0 && before + length > window ? before + length - window : 0;
-    for (int64_t first = 0; first < group; first += HEADS) {
-        int64_t heads = group - first < HEADS ? group - first : HEADS;
-        for (int64_t head = 0; head < heads; head++) {
-            for (int64_t start = 0; start < size; start += DEEP)
-                memcpy(own->query[start / DEEP][head], from + (first + head) * size + start,
-                       (size - start < DEEP ? size - start : DEEP) * sizeof(REAL));
-            own->top[head] = -1e30f, own->mass[head] = 0;
-        }
-        memset(own->average, 0, tiles_of(size, EDGE) * sizeof own->average[0]);
-        if (start < before)
-            tile_absorb(own, prompt_keys, prompt_values, start, before, heads, size, scale, own_keys);
-        tile_absorb(own, own_keys, own_values, start > before ? start - before : 0, length, heads, size, scale,
-                    own_keys + own_capacity * key_numbers(size));
-        for (int64_t head = 0; head < heads; head++)
-            for (int64_t part = 0; part * EDGE < size; part++) {
-                const float *high = own->average[part][head], *low = own->average[part][HEADS + head];
-                REAL *to = out + (first + head) * size + part * EDGE;
-                int64_t count = size - part * EDGE < EDGE ? size - part * EDGE : EDGE;
-                float share = 1 / own->mass[head];
+// One query goes on from where another stands.
+static void take_over(struct attention *own, int64_t query, const struct attention *other, int64_t others, int64_t size) {
+    own->top[query] = other->top[others], own->mass[query] = other->mass[others];
+    for (int64_t part = 0; part < tiles_of(size, EDGE); part++)
+        memcpy(own->average[part][query], other->average[part][others], sizeof own->average[part][query]);
+}
+
+// What a query has read, with both parts in one tile.
+static void write_average(const struct attention *own, int64_t query, int64_t size, REAL *out) {
+    float share = 1 / own->mass[query];
+    for (int64_t part = 0; part * EDGE < size; part++) {
+        const float *high = own->average[part][query], *low = own->average[part][HEADS + query];
+        int64_t count = size - part * EDGE < EDGE ? size - part * EDGE : EDGE;
 #pragma omp simd
-                for (int64_t i = 0; i < count; i++) to[i] = WRITE((high[i] + low[i]) * share);
-            }
+        for (int64_t i = 0; i < count; i++) out[part * EDGE + i] = WRITE((high[i] + low[i]) * share);
     }
 }
 #endif

@@ -64,26 +64,105 @@ static void store_row(REAL *line, const struct layer *layer, const struct shape 
     }
 }
 
-// All rows are stored before any is read: a load from a line that still waits for its store would wait too.
+struct reading { // query heads [from, from + heads), which share a key head, of all rows
+    const REAL *qkv;
+    REAL *mixed;
+    const struct layer *layer;
+    const struct shape *shape;
+    const struct rows *rows;
+    int64_t from, heads;
+};
+
+struct page {
+    const REAL *keys, *values;
+};
+
+static struct page page_of(const struct reading *reading, const REAL *keys, const REAL *values, int64_t number,
+                           int64_t capacity) {
+    int64_t size = reading->shape->size, kv_heads = reading->shape->kv_heads;
+    int64_t head = reading->from / (reading->shape->heads / kv_heads), start = (number * kv_heads + head) * capacity;
+    return (struct page){keys + start * key_numbers(size), values + start * value_numbers(size)};
+}
+
+static struct page prompt_page(const struct reading *reading, int64_t row) {
+    const struct layer *layer = reading->layer;
+    return page_of(reading, layer->prompt_keys, layer->prompt_values, reading->rows->prompts[row],
+                   reading->shape->prompt_capacity);
+}
+
+static struct page own_page(const struct reading *reading, int64_t row) {
+    const struct layer *layer = reading->layer;
+    return page_of(reading, layer->own_keys, layer->own_values, reading->rows->slots[row], reading->shape->own_capacity);
+}
+
+// The first position that a row sees.
+static int64_t first_seen(const struct reading *reading, int64_t row) {
+    int64_t length = reading->rows->prompt_lengths[row] + reading->rows->written[row] + 1, window = reading->layer->window;
+    return window > 0 && length > window ? length - window : 0;
+}
+
+// The heads of a row as queries from number `query` on.
+static void begin_row(const struct reading *reading, struct attention *own, int64_t row, int64_t query) {
+    const struct shape *shape = reading->shape;
+    int64_t width = (shape->heads + 2 * shape->kv_heads) * shape->size;
+    for (int64_t head = 0; head < reading->heads; head++, query++) {
+        begin_query(own, query, reading->qkv + row * width + (reading->from + head) * shape->size, shape->size);
+        own->begin[query] = first_seen(reading, row);
+    }
+}
+
+// The prompt of rows [first, last) with the queries of all of them in one tile.
+static void read_prompt(const struct reading *reading, struct attention *shared, int64_t first, int64_t last) {
+    struct page page = prompt_page(reading, first);
+    shared->both = 0;
+    begin_averages(shared, reading->shape->size);
+    for (int64_t row = first; row < last; row++) begin_row(reading, shared, row, (row - first) * reading->heads);
+    tile_absorb(shared, (last - first) * reading->heads, page.keys, page.values, reading->rows->prompt_lengths[first],
+                reading->shape->size, reading->layer->scale, own_page(reading, first).keys);
+}
+
+// A row's prompt, unless the row stands in `shared` as queries from number `query` on, and what it has written.
+static void read_row(const struct reading *reading, struct attention *own, const struct attention *shared, int64_t row,
+                     int64_t query) {
+    const struct shape *shape = reading->shape;
+    struct page prompt = prompt_page(reading, row), page = own_page(reading, row);
+    int64_t size = shape->size, heads = reading->heads, before = reading->rows->prompt_lengths[row];
+    float scale = reading->layer->scale;
+    own->both = 1;
+    begin_averages(own, size);
+    begin_row(reading, own, row, 0);
+    for (int64_t head = 0; shared && head < heads; head++) take_over(own, head, shared, query + head, size);
+    if (!shared) tile_absorb(own, heads, prompt.keys, prompt.values, before, size, scale, page.keys);
+    for (int64_t head = 0; head < heads; head++) own->begin[head] = own->begin[head] > before ? own->begin[head] - before : 0;
+    tile_absorb(own, heads, page.keys, page.values, reading->rows->written[row] + 1, size, scale,
+                page.keys + shape->own_capacity * key_numbers(size));
+    for (int64_t head = 0; head < heads; head++)
+        write_average(own, head, size, reading->mixed + (row * shape->heads + reading->from + head) * size);
+}
+
+// By all threads. All rows are stored before any is read: a load from a line that still waits for its store would wait
+// too. `room` is two of a thread's own, which began as zeros.
 static void attention(REAL *qkv, REAL *mixed, const struct layer *layer, const struct shape *shape,
-                      const struct rows *rows) {
-    int64_t size = shape->size, heads = shape->heads, kv_heads = shape->kv_heads, group = heads / kv_heads;
-    int64_t width = (heads + 2 * kv_heads) * size;
-    struct attention own = {0};
+                      const struct rows *rows, struct attention *room) {
+    int64_t width = (shape->heads + 2 * shape->kv_heads) * shape->size, group = shape->heads / shape->kv_heads;
+    int64_t me = omp_get_thread_num(), all = omp_get_num_threads();
+    int64_t most = EDGE / (group < HEADS ? group : HEADS), end = rows->count * (me + 1) / all, last;
 #pragma omp for schedule(static)
     for (int64_t row = 0; row < rows->count; row++) store_row(qkv + row * width, layer, shape, rows, row);
-#pragma omp for schedule(static)
-    for (int64_t row = 0; row < rows->count; row++)
-        for (int64_t head = 0; head < kv_heads; head++) {
-            int64_t prompt = (rows->prompts[row] * kv_heads + head) * shape->prompt_capacity;
-            int64_t page = (rows->slots[row] * kv_heads + head) * shape->own_capacity;
-            attend_tiles(&own, qkv + row * width + head * group * size, mixed + (row * heads + head * group) * size,
-                         layer->prompt_keys + prompt * key_numbers(size),
-                         layer->prompt_values + prompt * value_numbers(size),
-                         layer->own_keys + page * key_numbers(size), layer->own_values + page * value_numbers(size),
-                         rows->prompt_lengths[row], rows->written[row] + 1, group, size, shape->own_capacity,
-                         layer->window, layer->scale);
+    for (int64_t first = rows->count * me / all; first < end; first = last) {
+        for (last = first + 1; last < end && last - first < most; last++)
+            if (rows->prompts[last] != rows->prompts[first]) break;
+        for (int64_t from = 0, heads; from < shape->heads; from += heads) {
+            int64_t left = group - from % group;
+            heads = left < HEADS ? left : HEADS;
+            struct reading reading = {qkv, mixed, layer, shape, rows, from, heads};
+            int together = last - first > 1;
+            if (together) read_prompt(&reading, room, first, last);
+            for (int64_t row = first; row < last; row++)
+                read_row(&reading, room + 1, together ? room : 0, row, (row - first) * heads);
         }
+    }
+#pragma omp barrier
 }
 
 // Into the place of the gates.
@@ -110,6 +189,7 @@ void NAME(decode)(REAL *stream, REAL *logits, const struct layer *layers, const 
     {
         REAL *turned = room + omp_get_thread_num() * lines * deep;
         struct norm none = {0}, after = none;
+        struct attention readers[2] = {0};
         tiles_begin();
         for (int64_t i = 0; i < shape->layers; i++) {
             const struct layer *layer = layers + i;
@@ -118,7 +198,7 @@ void NAME(decode)(REAL *stream, REAL *logits, const struct layer *layers, const 
             struct product then = {layer[1].queries_keys_values, 3, hidden};
             enter(stream, i ? delta : 0, after, layer->before_attention, read, count, hidden);
             multiply_tiles(open, out, read, hidden, turned, made, count);
-            attention(made, read, layer, shape, rows);
+            attention(made, read, layer, shape, rows, readers);
             multiply_tiles(out, gate_up, read, mixed, turned, delta, count);
             enter(stream, delta, layer->after_attention, layer->before_mlp, read, count, hidden);
             multiply_tiles(gate_up, down, read, hidden, turned, made, count);
