@@ -118,7 +118,7 @@ def _growth(options: Options, out: Path, report: Any, *, as_json: bool) -> None:
     rows = [
         [
             f"{axis['work']}, {axis['axis']}",
-            ", ".join(f"{point['size']:g}: {point['seconds']:.2f} s" for point in axis["points"]),
+            ", ".join(f"{_size(point['size'])}: {point['seconds']:.2f} s" for point in axis["points"]),
             f"{axis['exponent']:.2f}" + ("" if axis["error"] is None else f" ± {axis['error']:.2f}"),
         ]
         for axis in result["axes"]
@@ -158,6 +158,11 @@ def _print(console: Console, result: dict[str, Any], path: Path) -> None:
         if ", of " in name:
             console.print(f"{name}: {100 * share:.0f} %", markup=False)
     console.print(str(path), markup=False)
+
+
+def _size(size: float) -> str:
+    """Tokens and groups as they are, parameters in millions."""
+    return f"{size / 1e6:.0f}M" if size >= 1e6 else f"{size:g}"
 
 
 def _pair(check: dict[str, Any]) -> str:

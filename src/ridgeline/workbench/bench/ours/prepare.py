@@ -6,7 +6,7 @@ from typing import Any
 
 from ridgeline.data.formats import instructions, preferences
 from ridgeline.data.pairs import build_pairs
-from ridgeline.data.sources import read_rows
+from ridgeline.data.sources import iter_rows
 from ridgeline.data.supervised import build
 from ridgeline.models.load import load_tokenizer
 from ridgeline.workbench.bench.sides.record import Record
@@ -23,11 +23,11 @@ def prepare(workload: dict[str, Any], record: Record) -> None:
     for batch in workload["batches"]:
         file = batch["file"]
         if batch["kind"] == "sft":
-            rows = build(instructions(read_rows(file), file), tokenizer, overlong="truncate").rows
+            rows = build(instructions(iter_rows(file), file), tokenizer, overlong="truncate").rows
             record.end(sum(len(row) for row in rows))
             record.checks["rows"] += len(rows)
         else:
-            pairs = build_pairs(preferences(read_rows(file), file), tokenizer).units
+            pairs = build_pairs(preferences(iter_rows(file), file), tokenizer).units
             # The prompt stands in both rows and is counted once a pair.
             tokens = sum(len(row) for pair in pairs for row in pair) - sum(pair[0].prefix for pair in pairs)
             record.end(tokens)

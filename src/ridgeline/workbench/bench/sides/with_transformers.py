@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from fast_dtype import fast_dtype
 from record import Record
 from transformers import AutoModelForCausalLM
 
@@ -37,18 +37,6 @@ def main(workload_file: str, out: str) -> None:
         record.end(sum(batch["lengths"]))
     record.checks = {"prompt tokens": _prompt_tokens(workload["batches"]), "lengths": made}
     record.write(out)
-
-
-def fast_dtype() -> torch.dtype:
-    """bfloat16, unless this CPU multiplies float32 faster."""
-    best = dict.fromkeys((torch.float32, torch.bfloat16), float("inf"))
-    for _ in range(12):
-        for dtype in best:
-            left, right = torch.ones(256, 512, dtype=dtype), torch.ones(512, 512, dtype=dtype)
-            start = time.perf_counter()
-            torch.mm(left, right)
-            best[dtype] = min(best[dtype], time.perf_counter() - start)
-    return torch.bfloat16 if best[torch.bfloat16] < best[torch.float32] else torch.float32
 
 
 @torch.no_grad()
