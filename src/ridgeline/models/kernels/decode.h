@@ -1,6 +1,8 @@
 // A whole decoding step in one call: every layer's norms, products and attention, the threads kept together throughout.
 // It computes what rollout/native/decoder.py does operation by operation. Needs the tiles of AMX.
 
+#define TOGETHER_FROM 128 // tokens of a prompt from which on it pays to put the queries of several rows into one tile
+
 struct norm { // out = x / rms(x) * (weight + offset), over pieces of `width` numbers; weight 0: none
     const REAL *weight;
     int64_t width;
@@ -9,7 +11,7 @@ struct norm { // out = x / rms(x) * (weight + offset), over pieces of `width` nu
 
 struct layer {
     struct norm before_attention, after_attention, before_mlp, after_mlp, query_norm, key_norm;
-    struct linear queries_keys_values[3], out, gate_up[2], down; // none: of no outputs
+    struct linear queries_keys_values[3], out, gate_up[2], down; // without outputs: none
     const REAL *prompt_keys, *prompt_values;
     REAL *own_keys, *own_values;
     const float *cosine, *sine; // [rows, turned]
@@ -141,9 +143,9 @@ static void read_row(const struct reading *reading, struct attention *own, const
 }
 
 // By all threads. All rows are stored before any is read: a load from a line that still waits for its store would wait
-// too. `room` is two of a thread's own, which began as zeros.
+// too. `readers` are two of a thread's own, which began as zeros.
 static void attention(REAL *qkv, REAL *mixed, const struct layer *layer, const struct shape *shape,
-                      const struct rows *rows, struct attention *room) {
+                      const struct rows *rows, struct attention *readers) {
     int64_t width = (shape->heads + 2 * shape->kv_heads) * shape->size, group = shape->heads / shape->kv_heads;
     int64_t me = omp_get_thread_num(), all = omp_get_num_threads();
     int64_t most = EDGE / (group < HEADS ? group : HEADS), end = rows->count * (me + 1) / all, last;
@@ -156,22 +158,22 @@ static void attention(REAL *qkv, REAL *mixed, const struct layer *layer, const s
             int64_t left = group - from % group;
             heads = left < HEADS ? left : HEADS;
             struct reading reading = {qkv, mixed, layer, shape, rows, from, heads};
-            int together = last - first > 1;
-            if (together) read_prompt(&reading, room, first, last);
+            int together = last - first > 1 && rows->prompt_lengths[first] >= TOGETHER_FROM;
+            if (together) read_prompt(&reading, readers, first, last);
             for (int64_t row = first; row < last; row++)
-                read_row(&reading, room + 1, together ? room : 0, row, (row - first) * heads);
+                read_row(&reading, readers + 1, together ? readers : 0, row, (row - first) * heads);
         }
     }
 #pragma omp barrier
 }
 
-// Into the place of the gates.
-static void open_gates(REAL *gate_up, int64_t rows, int64_t width, int64_t gelu) {
-#pragma omp for schedule(static)
-    for (int64_t row = 0; row < rows; row++) {
-        REAL *gate = gate_up + 2 * row * width;
-        gate_row_bfloat16(gate, gate + width, gate, width, gelu);
-    }
+// Into the place of the gates: of every row what this thread has just multiplied, which lies in its cache.
+static void open_gates(REAL *gate_up, const struct linear *linear, int64_t rows, int64_t gelu) {
+    int64_t width = linear->outputs, first = first_panel(linear, omp_get_thread_num()) * EDGE;
+    int64_t end = first_panel(linear, omp_get_thread_num() + 1) * EDGE;
+    end = end < width ? end : width;
+    for (REAL *gate = gate_up + first; rows && first < end; rows--, gate += 2 * width)
+        gate_row_bfloat16(gate, gate + width, gate, end - first, gelu);
 }
 
 // stream [rows, hidden] holds the embedded tokens and is used up; logits [rows, vocabulary].
@@ -198,12 +200,16 @@ void NAME(decode)(REAL *stream, REAL *logits, const struct layer *layers, const 
             struct product then = {layer[1].queries_keys_values, 3, hidden};
             enter(stream, i ? delta : 0, after, layer->before_attention, read, count, hidden);
             multiply_tiles(open, out, read, hidden, turned, made, count);
+#pragma omp barrier
             attention(made, read, layer, shape, rows, readers);
             multiply_tiles(out, gate_up, read, mixed, turned, delta, count);
+#pragma omp barrier
             enter(stream, delta, layer->after_attention, layer->before_mlp, read, count, hidden);
             multiply_tiles(gate_up, down, read, hidden, turned, made, count);
-            open_gates(made, count, inner, shape->gelu);
+            open_gates(made, layer->gate_up, count, shape->gelu);
+#pragma omp barrier
             multiply_tiles(down, i + 1 < shape->layers ? then : head, made, 2 * inner, turned, delta, count);
+#pragma omp barrier
             after = layer->after_mlp;
         }
         enter(stream, shape->layers ? delta : 0, after, shape->last_norm, read, count, hidden);

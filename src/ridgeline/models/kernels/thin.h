@@ -177,6 +177,7 @@ static struct piece first_piece(struct product product, int64_t number) {
 // out [rows, all outputs] = x weight^T + bias, by all threads of a parallel region, which have called tiles_begin. Rows of
 // x are `apart` from each other; `turned` is room for them, a thread's own, as waiting for others takes longer than to
 // turn them twice. `then` is what is multiplied with next: its weights are asked for while the last of these are used.
+// Whoever reads what others have made waits for them first.
 static void multiply_tiles(struct product product, struct product then, const REAL *x, int64_t apart, REAL *turned,
                            REAL *out, int64_t rows) {
     int64_t stride = 0;
@@ -187,6 +188,5 @@ static void multiply_tiles(struct product product, struct product then, const RE
         struct piece after = more ? first_piece(product, i + 1) : first_piece(then, 0);
         share_of(product.linears + i, product.inputs, turned, out, stride, rows, after);
     }
-#pragma omp barrier
 }
 #endif

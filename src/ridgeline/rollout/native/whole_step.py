@@ -54,7 +54,7 @@ class WholeStep:
             **{name: _norm(getattr(layer, name)) for name in decode.NORMS},
             queries_keys_values=(decode.Linear * 3)(*_linears(products.queries_keys_values)),
             out=_linears(products.out)[0],
-            gate_up=(decode.Linear * 2)(*_linears(products.gate_up)),
+            gate_up=(decode.Linear * 2)(*_halves(products.gate_up)),
             down=_linears(products.down)[0],
             prompt_keys=prompt.keys.data_ptr(),
             prompt_values=prompt.values.data_ptr(),
@@ -84,3 +84,12 @@ def _norm(norm: Norm | None) -> decode.Norm:
 
 def _linears(product: Product) -> list[decode.Linear]:
     return [decode.linear(*parts) for parts in zip(product.weights, product.biases, strict=True)]
+
+
+def _halves(product: Product) -> list[decode.Linear]:
+    """Two linears, also where both are one: its outputs are gates first."""
+    if len(product.weights) == 2:
+        return _linears(product)
+    (weight,), (bias,) = product.weights, product.biases
+    biases = (None, None) if bias is None else bias.chunk(2)
+    return [decode.linear(*parts) for parts in zip(weight.chunk(2), biases, strict=True)]
